@@ -1,0 +1,42 @@
+# Each target works from a fresh clone: it makes a virtual environment and installs what it needs.
+#
+#   make dcgan    train the DCGAN             make test    run the tests
+#   make cgan     train the CGAN              make lint    check style and types
+#   make clean    remove the environment
+#
+# ARGS goes on to the program: make cgan ARGS="--train-steps 2000"
+
+VENV ?= .venv
+# The first Python that TensorFlow runs on.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $$python && break; done)
+
+.PHONY: dcgan cgan test lint clean
+
+dcgan cgan: $(VENV)/installed
+	$(VENV)/bin/python $@_mnist.py $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/installed: requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@ $(VENV)/installed
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { \
+		echo "no Python 3.10 to 3.13 found: install one, or name it: make PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)

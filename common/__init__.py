@@ -1,0 +1,1 @@
+"""What the chapter's two programs share, one module per concern."""

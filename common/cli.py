@@ -1,0 +1,167 @@
+"""What can be asked of both programs on the command line?"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import tensorflow as tf
+
+from common.data import MNIST
+from common.errors import UserError
+
+
+class Options(argparse.Namespace):
+    """What the user asked for."""
+
+    generator: Path | None
+    digit: int | None = None
+    train_steps: int
+    batch_size: int
+    save_interval: int
+    data: Path
+    seed: int | None
+    outdir: Path
+    show: bool | None
+
+
+class Parser(argparse.ArgumentParser):
+    """The flags that both programs share; a program may add its own.
+
+    Args:
+        model_name: The name of the model, of the folder of its grids, and of its file.
+        description: The first line of `--help`.
+        examples: Command lines and what they do, for the end of `--help`.
+    """
+
+    def __init__(self, model_name: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=f"{model_name}.py",
+            description=description,
+            epilog=examples,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument(
+            "-g",
+            "--generator",
+            type=Path,
+            metavar="FILE",
+            help="draw digits with the generator in this .h5 or .keras file instead of training",
+        )
+        training = self.add_argument_group("training")
+        training.add_argument(
+            "--train-steps",
+            type=positive_int,
+            default=40000,
+            metavar="N",
+            help="alternating steps to train for (default: %(default)s)",
+        )
+        training.add_argument(
+            "--batch-size",
+            type=positive_int,
+            default=64,
+            metavar="N",
+            help="real images a step, and as many fake ones (default: %(default)s)",
+        )
+        training.add_argument(
+            "--save-interval",
+            type=positive_int,
+            default=500,
+            metavar="N",
+            help="steps from one sample grid to the next (default: %(default)s)",
+        )
+        training.add_argument(
+            "--data",
+            type=Path,
+            default=MNIST,
+            metavar="PATH",
+            help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
+            "gzipped or not (default: the MNIST that comes with the programs)",
+        )
+        # Given together with --generator these would be ignored, which nobody means.
+        self._training_flags = training._group_actions
+        self.add_argument(
+            "--seed",
+            type=_seed,
+            metavar="N",
+            help="repeat a run: the same seed gives the same digits (default: a new one each time)",
+        )
+        self.add_argument(
+            "--outdir",
+            type=Path,
+            default=Path(),
+            metavar="DIR",
+            help=f"the folder that {model_name}/, {model_name}.h5 and test_outputs/ are written to "
+            "(default: the current one)",
+        )
+        self.add_argument(
+            "--show",
+            action=argparse.BooleanOptionalAction,
+            help="show the last picture in a window (default: on a terminal with a display)",
+        )
+
+    def options(self, argv: Sequence[str] | None = None) -> Options:
+        """Reads the command line; a mistake on it ends the program with status 2."""
+        options = self.parse_args(argv, namespace=Options())
+        if options.generator is not None:
+            for action in self._training_flags:
+                if getattr(options, action.dest) != action.default:
+                    self.error(
+                        f"argument {action.option_strings[0]}: is for training, and "
+                        "--generator draws digits without it: leave one of them out"
+                    )
+        elif options.digit is not None:
+            self.error("argument -d/--digit: needs --generator FILE, the generator to draw with")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2 and one line that says why."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    @contextmanager
+    def one_line_errors(self) -> Iterator[None]:
+        """Turns what the user can mend into such a line, and leaves bugs their traceback."""
+        try:
+            yield
+        except UserError as error:
+            self.error(str(error))
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            self.error("out of memory: give a smaller --batch-size or smaller images")
+        except KeyboardInterrupt:
+            self.exit(130, f"{self.prog}: interrupted\n")
+        except BrokenPipeError:
+            # The reader of our output, `head` for example, has gone. So that Python does not fail
+            # again when it flushes at exit:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.exit(1)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves the examples their line breaks."""
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1."""
+    return _int_between(text, 1, None)
+
+
+def _seed(text: str) -> int:
+    """A whole number that every random generator takes as a seed."""
+    return _int_between(text, 0, 2**32 - 1)
+
+
+def _int_between(text: str, lowest: int, highest: int | None) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = lowest - 1
+    if number < lowest or (highest is not None and number > highest):
+        expected = f"from {lowest}" + ("" if highest is None else f" to {highest}")
+        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number {expected} expected")
+    return number

@@ -1,0 +1,159 @@
+"""Where do real images and labels come from, and what is accepted as a data set?"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.latent import one_hot
+
+MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
+
+# The limits of a data set. The generator enlarges its first feature map by two in each direction,
+# twice: hence the multiple of 4.
+MAX_PIXELS = 2**16
+MIN_LABELS, MAX_LABELS = 2, 1000
+
+IDX_IMAGES, IDX_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+_EXPECTED = "give an .npz file with the arrays x_train and y_train, or a folder with IDX files"
+# What reading a damaged archive may raise.
+_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
+    """Loads the training images and labels of a data set.
+
+    Args:
+        path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train` and
+            `y_train`), or a folder with MNIST's IDX files under their original names, gzipped or
+            not. Fashion-MNIST and KMNIST come in both forms.
+
+    Returns:
+        `(x_train, y_train)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
+        multiple of 4; and their labels, int64 of shape (N,), from 0.
+
+    Raises:
+        UserError: There is no such file, or it is not such a data set.
+    """
+    if path.is_dir():
+        images, labels = _read_idx(path, IDX_IMAGES, 3), _read_idx(path, IDX_LABELS, 1)
+    elif path.exists():
+        images, labels = _read_npz(path)
+    else:
+        raise UserError(f"data set {path} does not exist: {_EXPECTED}")
+    _check_images(images, path)
+    _check_labels(labels, len(images), path)
+    return images, labels.astype(np.int64)
+
+
+class RealImages:
+    """Batches of real images, for a CGAN with their labels.
+
+    Args:
+        images: uint8 of shape (N, size, size). They stay as they are in memory: a quarter of what
+            float32 would take.
+        labels: Integers of shape (N,), or None for a GAN without conditions.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
+        self.images = images
+        self.labels = labels
+        self.num_labels = 0 if labels is None else int(labels.max()) + 1
+
+    def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+        """Picks `count` images at random, with replacement (listing 4.2.4).
+
+        Returns:
+            `[images]` or `[images, labels]`: float32 of shape (count, size, size, 1) in [0, 1],
+            and their one-hot labels, float32 of shape (count, num_labels).
+        """
+        rand_indexes = rng.integers(0, len(self.images), size=count)
+        real_images = self.images[rand_indexes, :, :, np.newaxis].astype(np.float32) / 255
+        if self.labels is None:
+            return [real_images]
+        return [real_images, one_hot(self.labels[rand_indexes], self.num_labels)]
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"data set {path} is not an .npz file, or cut short: {_EXPECTED}")
+    try:
+        # Pickled objects, which could run code, are refused by np.load's default.
+        with np.load(path) as arrays:
+            missing = [name for name in ("x_train", "y_train") if name not in arrays]
+            if missing:
+                raise UserError(
+                    f"data set {path} has no array {' and no '.join(missing)}, "
+                    f"only {', '.join(arrays) or 'none at all'}: {_EXPECTED}"
+                )
+            return arrays["x_train"], arrays["y_train"]
+    except _DAMAGED as error:
+        raise UserError(f"data set {path} cannot be read ({_first_line(error)})") from error
+
+
+def _read_idx(folder: Path, name: str, ndim: int) -> np.ndarray:
+    """Reads one IDX file: magic number, one big-endian size per dimension, unsigned bytes."""
+    plain, gzipped = folder / name, folder / f"{name}.gz"
+    path = plain if plain.exists() else gzipped
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path is gzipped else path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"data set {folder} has neither {name} nor {name}.gz") from None
+    except _DAMAGED as error:
+        raise UserError(f"{path} cannot be read ({_first_line(error)}): fetch it again") from error
+
+    magic = raw[:4]
+    expected = bytes([0, 0, 0x08, ndim])  # 0x08: unsigned bytes
+    if magic != expected:
+        raise UserError(
+            f"{path} starts with the magic number 0x{magic.hex()}, "
+            f"an IDX file of this name with 0x{expected.hex()}: fetch it again"
+        )
+    start = 4 + 4 * ndim
+    # A header that is itself cut short reads as sizes of 0 and fails the comparison below.
+    shape = [int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4)]
+    if len(raw) != start + math.prod(shape):
+        raise UserError(
+            f"{path} has {len(raw)} bytes, its header promises {start + math.prod(shape)}: "
+            "the file is damaged, fetch it again"
+        )
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _check_images(images: np.ndarray, path: Path) -> None:
+    if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
+        raise UserError(
+            f"the images of {path} are {images.dtype} of shape {images.shape}, "
+            "expected uint8 of shape (N, size, size)"
+        )
+    height, width = images.shape[1:]
+    if height != width or height % 4 or not 0 < height * width <= MAX_PIXELS:
+        raise UserError(
+            f"the images of {path} have {height} x {width} pixels, expected square images whose "
+            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: pad or crop them"
+        )
+
+
+def _check_labels(labels: np.ndarray, count: int, path: Path) -> None:
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
+        raise UserError(
+            f"the labels of {path} are {labels.dtype} of shape {labels.shape}, "
+            f"expected integers of shape ({count},), one for each image"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or not MIN_LABELS <= highest + 1 <= MAX_LABELS:
+        raise UserError(
+            f"the labels of {path} go from {lowest} to {highest}, "
+            f"expected {MIN_LABELS} to {MAX_LABELS} classes counted from 0"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

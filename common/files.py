@@ -1,0 +1,52 @@
+"""How does a file come into being without ever being seen half written?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a name beside `path` to write to, and renames that file to `path` at the end.
+
+    Until then, and for good if the block fails, `path` stays as it was.
+
+    Args:
+        path: The file to create or replace. Its folder is created if it does not exist. The name
+            to write to has the same suffix, by which Keras and Matplotlib choose a format.
+
+    Raises:
+        UserError: The file cannot be written (permissions, a full disk, a folder of that name).
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Finds out now, not after hours of training, whether `replacing(path)` will work.
+
+    Leaves the folder of `path` behind, and nothing else.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
+    probe = path.with_name(f".{path.stem}.{os.getpid()}.probe")
+    with replacing(probe) as partial:
+        partial.touch()
+    probe.unlink()

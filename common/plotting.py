@@ -1,0 +1,113 @@
+"""How do images become pictures?"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from matplotlib import image as mpl_image
+
+from common.errors import UserError
+from common.files import replacing
+
+# Matplotlib announces on its first run that it looks for fonts, of which a grid has none.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+
+# Digits are shown about so many screen pixels wide, with white between them.
+TILE_PIXELS = 84
+GAP_PIXELS = 6
+
+
+def image_grid(images: np.ndarray) -> np.ndarray:
+    """Lays images out in a square, row by row.
+
+    Each image pixel becomes a block of whole screen pixels, so that nothing is blurred.
+
+    Args:
+        images: Floats of shape (n * n, size, size, 1) in [0, 1].
+
+    Returns:
+        Floats of shape (side, side) in [0, 1], white between and around the images.
+    """
+    columns = math.isqrt(len(images))
+    scale = max(1, TILE_PIXELS // images.shape[1])
+    tiles = images[:, :, :, 0].repeat(scale, axis=1).repeat(scale, axis=2)
+    # every tile carries the gap above and to the left of it
+    tiles = np.pad(tiles, ((0, 0), (GAP_PIXELS, 0), (GAP_PIXELS, 0)), constant_values=1.0)
+    tile = tiles.shape[1]
+    grid = tiles.reshape(columns, columns, tile, tile).swapaxes(1, 2)
+    grid = grid.reshape(columns * tile, columns * tile)
+    return np.pad(grid, ((0, GAP_PIXELS), (0, GAP_PIXELS)), constant_values=1.0)
+
+
+def plot_images(
+    generator: keras.Model, noise_input: list[np.ndarray], path: Path, show: bool = False
+) -> None:
+    """Draws what a generator makes of some noise.
+
+    Args:
+        generator: The generator.
+        noise_input: Its inputs, `[noise]` or `[noise, labels]`, for a square number of images.
+        path: The PNG file to write, in grey scale: black is 0.0 and white is 1.0, always.
+        show: Whether to open the picture in a window as well, until the user closes it.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    grid = image_grid(generator.predict_on_batch(noise_input))
+    with replacing(path) as partial:
+        mpl_image.imsave(partial, grid, cmap="gray", vmin=0.0, vmax=1.0, format="png")
+    if show:
+        show_picture(path)
+
+
+def show_picture(path: Path) -> None:
+    """Opens a PNG file in a window and waits until the user closes it."""
+    from matplotlib import pyplot as plt  # chooses a window system: not before one is needed
+
+    picture = plt.imread(path)
+    height, width = picture.shape[:2]
+    figure = plt.figure(str(path), figsize=(width / 100, height / 100), dpi=100)
+    figure.figimage(picture)
+    plt.show()
+    plt.close(figure)
+
+
+def resolve_show(show: bool | None) -> bool:
+    """Decides whether pictures open in a window.
+
+    Args:
+        show: What the user asked for; None for "if somebody is there to see it": the output goes
+            to a terminal, and there is a display.
+
+    Raises:
+        UserError: `show` is True, and there is no display.
+    """
+    if show is False or (show is None and not sys.stdout.isatty()):
+        return False
+    if _has_display():
+        return True
+    if show:
+        raise UserError("argument --show: there is no display to show pictures on: use --no-show")
+    return False
+
+
+def _has_display() -> bool:
+    """Whether Matplotlib finds a window system that works."""
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
+        return False
+    from matplotlib import pyplot as plt
+    from matplotlib.backends import BackendFilter, backend_registry
+
+    try:
+        plt.switch_backend(plt.get_backend())  # without a display a GUI backend fails here
+    except ImportError:
+        return False
+    return plt.get_backend().lower() in backend_registry.list_builtin(BackendFilter.INTERACTIVE)

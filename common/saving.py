@@ -1,0 +1,130 @@
+"""How does a generator get into a file, and back out of one?"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+
+from common.errors import UserError
+from common.files import replacing
+from common.latent import LATENT_SIZE
+
+# File formats by their suffixes and by how such files begin.
+_SIGNATURES = {
+    ".h5": b"\x89HDF\r\n\x1a\n",
+    ".hdf5": b"\x89HDF\r\n\x1a\n",
+    ".keras": b"PK\x03\x04",
+}
+# The Dense layer of listing 4.2.1 feeds (image_size / 4)^2 * 128 units.
+_FIRST_FILTERS = 128
+
+
+def save_generator(generator: keras.Model, path: Path) -> None:
+    """Saves a generator in Keras's HDF5 format, as the chapter does.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)  # Keras warns of HDF5 as a legacy; the chapter's name ends in .h5
+    try:
+        with replacing(path) as partial:
+            generator.save(partial)
+    finally:
+        absl.setLevel(level)
+
+
+def load_generator(
+    path: Path, build: Callable[[int, int], keras.Model], conditional: bool
+) -> keras.Model:
+    """Builds a generator from code and reads its weights from a file.
+
+    Nothing else is taken from the file, so that it can never run code, and files of Keras 2, whose
+    configurations Keras 3 refuses, load as well.
+
+    Args:
+        path: An .h5 file of Keras 2 or 3, or a .keras file.
+        build: From an image size and a number of labels (0 without conditions) to a generator.
+        conditional: Whether the generator has to take labels.
+
+    Raises:
+        UserError: There is no such file, or it does not hold such a generator.
+    """
+    image_size, num_labels = _read_sizes(path)
+    if conditional and not num_labels:
+        raise UserError(
+            f"{path} holds a generator without labels, this program needs one that takes them: "
+            "sample it with dcgan_mnist.py"
+        )
+    if num_labels and not conditional:
+        raise UserError(
+            f"{path} holds a generator that takes one of {num_labels} labels, this program needs "
+            "one without labels: sample it with cgan_mnist.py"
+        )
+    generator = build(image_size, num_labels)
+    try:
+        generator.load_weights(path)
+    except Exception as error:  # whatever a file's content can make Keras and h5py raise
+        raise UserError(
+            f"{path} does not hold the chapter's generator: {str(error).splitlines()[0]}"
+        ) from error
+    return generator
+
+
+def _read_sizes(path: Path) -> tuple[int, int]:
+    """Reads off a file's weights which generator it holds: `(image_size, num_labels)`.
+
+    The chapter's networks differ in their matrices, the weights of Dense layers. A generator has
+    one, with a row for each entry of z and of the one-hot label. A discriminator ends in one with
+    a single column.
+    """
+    matrices = {shape for shape in _weight_shapes(path) if len(shape) == 2}
+    if any(columns == 1 for _, columns in matrices):
+        raise UserError(f"{path} holds a discriminator: give the file of a generator")
+    if len(matrices) == 1:
+        rows, columns = matrices.pop()
+        side = math.isqrt(columns // _FIRST_FILTERS)
+        if rows >= LATENT_SIZE and side and columns == side * side * _FIRST_FILTERS:
+            return 4 * side, rows - LATENT_SIZE
+    raise UserError(f"{path} does not hold the chapter's generator: give a file saved by training")
+
+
+def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
+    """The shapes of all weights in a file, those of an optimizer left out.
+
+    Raises:
+        UserError: It cannot be read as what its name says it is.
+    """
+    signature = _SIGNATURES.get(path.suffix.lower())
+    if signature is None:
+        raise UserError(f"generator {path}: expected a file named .h5, .hdf5 or .keras")
+    shapes: list[tuple[int, ...]] = []
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes.append(item.shape)
+
+    try:
+        content = path.read_bytes()
+        if not content.startswith(signature):
+            raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
+        if signature == _SIGNATURES[".keras"]:
+            with zipfile.ZipFile(path) as archive:
+                content = archive.read("model.weights.h5")
+        with h5py.File(io.BytesIO(content), "r") as weights:
+            weights.visititems(visit)
+    except FileNotFoundError:
+        raise UserError(f"generator {path} does not exist: train one first") from None
+    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is cut short or damaged ({str(error).splitlines()[0]}): save it again"
+        ) from error
+    return shapes
