@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from common.errors import UserError
@@ -23,17 +23,16 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: The file cannot be written (permissions, a full disk, a folder of that name).
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    partial = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        with _writing(path):
+            yield partial
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # what made writing fail may keep us from cleaning up
+            partial.unlink()
 
 
 def check_writable(path: Path) -> None:
@@ -46,7 +45,22 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
-    probe = path.with_name(f".{path.stem}.{os.getpid()}.probe")
-    with replacing(probe) as partial:
-        partial.touch()
-    probe.unlink()
+    with _writing(path):
+        _beside(path).touch()
+        _beside(path).unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Makes the folder of `path`; what keeps a file from being written is the user's to mend."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UserError(f"cannot write {path}: {error.filename} is not a folder") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

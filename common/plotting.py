@@ -60,8 +60,11 @@ def plot_images(
         UserError: The file cannot be written.
     """
     grid = image_grid(generator.predict_on_batch(noise_input))
+    # exactly 0 to 255; Matplotlib's own colour map "gray" is one off here and there
+    grey = np.rint(grid * 255).astype(np.uint8)
+    rgb = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     with replacing(path) as partial:
-        mpl_image.imsave(partial, grid, cmap="gray", vmin=0.0, vmax=1.0, format="png")
+        mpl_image.imsave(partial, rgb, format="png")
     if show:
         show_picture(path)
 

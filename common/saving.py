@@ -114,15 +114,16 @@ def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
 
     try:
         content = path.read_bytes()
-        if not content.startswith(signature):
-            raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
+    except OSError as error:
+        raise UserError(f"generator {path} cannot be read: {error.strerror}") from error
+    if not content.startswith(signature):
+        raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
+    try:
         if signature == _SIGNATURES[".keras"]:
             with zipfile.ZipFile(path) as archive:
                 content = archive.read("model.weights.h5")
         with h5py.File(io.BytesIO(content), "r") as weights:
             weights.visititems(visit)
-    except FileNotFoundError:
-        raise UserError(f"generator {path} does not exist: train one first") from None
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is cut short or damaged ({str(error).splitlines()[0]}): save it again"

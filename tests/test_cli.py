@@ -1,0 +1,164 @@
+"""The command line: defaults are the chapter's, and every mistake gets one line."""
+
+import re
+
+import numpy as np
+import pytest
+
+import cgan_mnist
+import dcgan_mnist
+from common import cli
+from common.data import MNIST
+from common.saving import save_generator
+
+
+@pytest.fixture
+def fails(capsys):
+    """Runs a program that has to fail; gives the line it says."""
+
+    def run(program, *arguments):
+        with pytest.raises(SystemExit) as caught:
+            program.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert caught.value.code == 2
+        assert "Traceback" not in out + err
+        assert "loss" not in out  # not a step was taken
+        lines = err.splitlines()
+        assert len(lines) == 1
+        prefix = f"{program.MODEL_NAME}.py: error: "
+        assert lines[0].startswith(prefix)
+        return lines[0].removeprefix(prefix)
+
+    return run
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_defaults_are_the_chapters(program):
+    options = cli.Parser(program.MODEL_NAME, "", "").options([])
+    assert options.train_steps == 40000
+    assert options.batch_size == 64
+    assert options.save_interval == 500
+    assert options.generator is None
+    assert options.data == MNIST
+    assert MNIST.is_file()
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_help_shows_examples(program, capsys):
+    with pytest.raises(SystemExit) as caught:
+        program.main(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    name = program.MODEL_NAME
+    assert f"python {name}.py --generator={name}.h5" in text
+    flags = set(re.findall(r"--[a-z-]+", text))
+    assert flags >= {
+        *("--train-steps", "--batch-size", "--save-interval", "--seed", "--data", "--outdir"),
+        *("--show", "--no-show", "--generator"),
+    }
+    assert ("--digit" in flags) == (program is cgan_mnist)
+    # every example is a command line that the parser takes
+    for line in re.findall(rf"python {name}.py (-.*?)  ", text):
+        parser = cli.Parser(name, "", "")
+        parser.add_argument("--digit", type=int)
+        parser.options(line.split())
+
+
+@pytest.mark.parametrize("flag", ["--train-steps", "--batch-size", "--save-interval"])
+@pytest.mark.parametrize("value", ["0", "-5", "2.5", "many", "", "1e3"])
+def test_counts_are_whole_and_positive(fails, flag, value):
+    assert fails(dcgan_mnist, f"{flag}={value}") == (
+        f"argument {flag}: {value!r} given, a whole number from 1 expected"
+    )
+
+
+@pytest.mark.parametrize("value", ["-1", "4294967296", "0.5", "x"])
+def test_seeds_are_32_bit(fails, value):
+    assert fails(dcgan_mnist, f"--seed={value}") == (
+        f"argument --seed: {value!r} given, a whole number from 0 to 4294967295 expected"
+    )
+
+
+def test_flags_that_do_not_exist(fails):
+    assert "unrecognized arguments: --epochs" in fails(dcgan_mnist, "--epochs", "5")
+    assert "unrecognized arguments: --digit" in fails(dcgan_mnist, "--digit", "5")
+    assert "unrecognized arguments: --train" in fails(dcgan_mnist, "--train", "5")
+
+
+def test_digit_needs_a_generator(fails):
+    assert fails(cgan_mnist, "--digit", "8") == (
+        "argument -d/--digit: needs --generator FILE, the generator to draw with"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--train-steps", 9), ("--batch-size", 9), ("--save-interval", 9), ("--data", "x.npz")],
+)
+def test_training_flags_do_not_go_with_generator(fails, flag, value):
+    complaint = fails(dcgan_mnist, "--generator", "dcgan_mnist.h5", flag, value)
+    assert complaint.startswith(f"argument {flag}: is for training")
+
+
+@pytest.mark.parametrize("digit", ["10", "-1", "100"])
+def test_digits_outside_the_classes(fails, tmp_path, digit):
+    file = tmp_path / "cgan_mnist.h5"
+    save_generator(cgan_mnist.new_generator(8, 10), file)
+    complaint = fails(cgan_mnist, "--generator", file, "--digit", digit, "--outdir", tmp_path)
+    assert complaint == (
+        f"argument -d/--digit: {digit} given, expected one of the digits that {file} draws, 0 to 9"
+    )
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_digit_is_a_number(fails):
+    complaint = fails(cgan_mnist, "--generator", "cgan_mnist.h5", "--digit", "eight")
+    assert complaint == "argument -d/--digit: invalid int value: 'eight'"
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_missing_files(fails, program, tmp_path):
+    missing = tmp_path / "missing"
+    assert f"data set {missing} does not exist" in fails(program, "--data", missing)
+    assert f"generator {missing}.h5 cannot be read: No such file" in fails(
+        program, "--generator", f"{missing}.h5"
+    )
+    assert "expected a file named .h5" in fails(program, "--generator=")
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_bad_data_is_refused_before_anything_is_built(fails, program, tmp_path):
+    np.savez(tmp_path / "set.npz", x_train=np.zeros((2, 8, 9), np.uint8), y_train=[0, 1])
+    complaint = fails(program, "--data", tmp_path / "set.npz", "--outdir", tmp_path / "runs")
+    assert "have 8 x 9 pixels" in complaint
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_an_outdir_that_cannot_be_written_is_found_before_training(fails, program, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    complaint = fails(program, "--train-steps", 1, "--outdir", tmp_path / "file")
+    assert complaint.startswith(f"cannot write {tmp_path / 'file' / program.MODEL_NAME}.h5: ")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_show_without_a_display_is_found_before_training(fails, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    complaint = fails(dcgan_mnist, "--show", "--train-steps", 1, "--outdir", tmp_path / "runs")
+    assert complaint.startswith("argument --show: there is no display")
+
+
+def test_running_out_of_memory_is_the_users_to_mend(fails, tmp_path):
+    complaint = fails(dcgan_mnist, "--batch-size", 10**14, "--outdir", tmp_path)
+    assert complaint == "out of memory: give a smaller --batch-size or smaller images"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def bug(options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dcgan_mnist, "build_and_train_models", bug)
+    with pytest.raises(ZeroDivisionError):
+        dcgan_mnist.main([])

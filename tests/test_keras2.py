@@ -1,0 +1,90 @@
+"""What must compute as in Keras 2: against the formulas in float64, and against tf-keras."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from common.keras2 import BatchNormalization, RMSprop
+
+# Gradients as this GAN has them: many are far below the 3e-4 that Keras 3's epsilon amounts to.
+GRADIENTS = np.random.default_rng(0).normal(size=(50, 200)) * np.logspace(-9, 0, 200)
+
+
+def minimize(optimizer, variable_class) -> np.ndarray:
+    variable = variable_class(np.linspace(-1, 1, 200, dtype=np.float32))
+    for gradient in GRADIENTS.astype(np.float32):
+        optimizer.apply_gradients([(tf.constant(gradient), variable)])
+    return variable.numpy()
+
+
+@pytest.mark.parametrize("decay", [6e-8, 0.1])
+def test_rmsprop_is_its_formula(decay):
+    lr, rho, epsilon = 2e-4, 0.9, 1e-7
+    w, v = np.linspace(-1, 1, 200), np.zeros(200)
+    for n, g in enumerate(GRADIENTS):
+        v = rho * v + (1 - rho) * g**2
+        w -= lr / (1 + decay * n) * g / (np.sqrt(v) + epsilon)
+    # float32 weights around 1 are 6e-8 off at each of 50 updates
+    np.testing.assert_allclose(minimize(RMSprop(lr, decay), keras.Variable), w, atol=3e-6)
+
+
+@pytest.mark.parametrize("decay", [6e-8, 0.1])
+@pytest.mark.filterwarnings("ignore:The `lr` argument is deprecated")
+def test_rmsprop_is_keras_2s(decay):
+    oracle = tf_keras.optimizers.legacy.RMSprop(lr=2e-4, decay=decay)
+    np.testing.assert_allclose(
+        minimize(RMSprop(2e-4, decay), keras.Variable), minimize(oracle, tf.Variable), atol=1e-6
+    )
+
+
+def test_the_chapters_decay_shows():
+    """3e-8 a step is below float32's resolution near 1, but not after 40,000 steps."""
+    schedule = RMSprop(2e-4, 6e-8)._learning_rate
+    assert float(schedule(0)) == pytest.approx(2e-4, rel=1e-7)
+    assert float(schedule(40000)) == pytest.approx(2e-4 / 1.0024, rel=2e-7)
+
+
+@pytest.fixture
+def feature_maps(rng: np.random.Generator) -> np.ndarray:
+    return rng.normal(3.0, 2.0, size=(4, 5, 6, 7)).astype(np.float32)
+
+
+def test_batch_normalization_is_its_formula(feature_maps, rng):
+    layer = BatchNormalization()
+    layer.build(feature_maps.shape)
+    gamma, beta, moving_mean, moving_variance = rng.uniform(0.5, 2.0, size=(4, 7))
+    layer.set_weights([gamma, beta, moving_mean, moving_variance])
+    x = feature_maps.astype(np.float64)
+
+    inference = (x - moving_mean) / np.sqrt(moving_variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(layer(feature_maps, training=False), inference, atol=1e-5)
+    np.testing.assert_array_equal(layer.get_weights()[2], moving_mean.astype(np.float32))
+
+    mean, variance = x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))
+    training = (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
+    np.testing.assert_allclose(layer(feature_maps, training=True), training, atol=1e-5)
+
+    unbiased = x.var(axis=(0, 1, 2), ddof=1)
+    assert abs(unbiased / variance - 1).min() > 0.008  # the difference can be seen below
+    np.testing.assert_allclose(layer.get_weights()[2], 0.99 * moving_mean + 0.01 * mean, rtol=1e-6)
+    np.testing.assert_allclose(
+        layer.get_weights()[3], 0.99 * moving_variance + 0.01 * unbiased, rtol=1e-6
+    )
+
+
+def test_batch_normalization_is_keras_2s(feature_maps):
+    ours, oracle = BatchNormalization(), tf_keras.layers.BatchNormalization()
+    for _ in range(3):
+        np.testing.assert_array_equal(
+            ours(feature_maps, training=True), oracle(feature_maps, training=True)
+        )
+    for weight, expected in zip(ours.get_weights(), oracle.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_a_frozen_layer_does_not_learn(feature_maps):
+    layer = BatchNormalization(trainable=False)
+    layer(feature_maps, training=True)
+    np.testing.assert_array_equal(layer.get_weights()[2], 0.0)

@@ -1,0 +1,92 @@
+"""Pictures, pixel by pixel, and when they are shown."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+
+from common.errors import UserError
+from common.plotting import image_grid, plot_images, resolve_show
+
+
+def as_generator(images: np.ndarray) -> keras.Model:
+    """A model that draws these images for the inputs 0, 1, 2, ..."""
+    index = keras.Input((), dtype="int32")
+    layer = keras.layers.Embedding(len(images), images[0].size)
+    drawn = keras.layers.Reshape(images.shape[1:])(layer(index))
+    model = keras.Model([index], drawn)
+    layer.set_weights([images.reshape(len(images), -1)])
+    return model
+
+
+def test_the_grid_is_pixel_exact(tmp_path, rng):
+    pixels = rng.integers(0, 256, (16, 28, 28, 1), np.uint8)
+    images = pixels.astype(np.float32) / 255
+    plot_images(as_generator(images), [np.arange(16)], tmp_path / "a" / "00500.png")
+
+    picture = mpl_image.imread(tmp_path / "a" / "00500.png")
+    assert picture.shape == (4 * 90 + 6, 4 * 90 + 6, 4)
+    np.testing.assert_array_equal(picture[:, :, 3], 1.0)  # opaque
+    np.testing.assert_array_equal(picture[:, :, 0], picture[:, :, 1])  # grey
+    np.testing.assert_array_equal(picture[:, :, 0], picture[:, :, 2])
+    expected = np.full((366, 366), 255, np.uint8)
+    for row in range(4):
+        for column in range(4):
+            for y in range(28):
+                for x in range(28):
+                    top, left = 6 + 90 * row + 3 * y, 6 + 90 * column + 3 * x
+                    expected[top : top + 3, left : left + 3] = pixels[4 * row + column, y, x, 0]
+    np.testing.assert_array_equal(np.rint(picture[:, :, 0] * 255), expected)
+
+
+@pytest.mark.parametrize("grey", [0.0, 0.25, 0.5, 1.0])
+def test_grey_is_not_rescaled(tmp_path, grey):
+    """One dim image must stay dim: no picture is stretched to its own darkest and brightest."""
+    images = np.full((16, 28, 28, 1), grey, np.float32)
+    plot_images(as_generator(images), [np.arange(16)], tmp_path / "grid.png")
+    picture = mpl_image.imread(tmp_path / "grid.png")
+    assert picture[20, 20, 0] == pytest.approx(grey, abs=1 / 255)
+    assert picture[0, 0, 0] == 1.0
+
+
+def test_large_images_are_not_shrunk():
+    assert image_grid(np.zeros((4, 256, 256, 1))).shape == (2 * 262 + 6, 2 * 262 + 6)
+
+
+def test_pictures_are_not_shown_to_a_pipe():
+    assert resolve_show(None) is False
+    assert resolve_show(False) is False
+
+
+def test_show_without_a_display_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(UserError, match="--show: there is no display"):
+        resolve_show(True)
+
+
+@pytest.mark.parametrize("backend", ["", "TkAgg"])
+def test_a_terminal_without_a_display_shows_nothing_and_says_nothing(backend):
+    """On a real pseudo-terminal, also where the user's MPLBACKEND wants a window."""
+    environment = {k: v for k, v in os.environ.items() if "DISPLAY" not in k}
+    if backend:
+        environment["MPLBACKEND"] = backend
+    master, slave = pty.openpty()
+    code = (
+        "import sys; from common.plotting import resolve_show; "
+        "assert sys.stdout.isatty(); print('shown:', resolve_show(None))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=slave, stderr=slave, env=environment, timeout=60
+    )
+    os.close(slave)
+    assert done.returncode == 0
+    # common.plotting by itself has TensorFlow greet; the last line is ours
+    assert os.read(master, 10_000).decode().splitlines()[-1] == "shown: False"
+    os.close(master)

@@ -1,0 +1,207 @@
+"""Both programs as a user runs them: from a shell, on real MNIST, with a small budget."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+
+import chapter
+
+ROOT = Path(__file__).resolve().parent.parent
+PARAMETERS = {
+    "dcgan_mnist": ("1,080,577", "1,301,505", "2,382,082"),
+    "cgan_mnist": ("1,090,001", "1,364,225", "2,454,226"),
+}
+LINE = re.compile(
+    r"(\d+): \[discriminator loss: (\d+\.\d{6}), acc: ([01]\.\d{6})\]"
+    r" \[adversarial loss: (\d+\.\d{6}), acc: ([01]\.\d{6})\]"
+)
+
+
+def run(folder, name, *arguments, **environment) -> subprocess.CompletedProcess:
+    clean = {
+        k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL" and "DISPLAY" not in k
+    }
+    return subprocess.run(
+        [sys.executable, ROOT / f"{name}.py", *map(str, arguments)],
+        cwd=folder,
+        env=clean | environment,
+        capture_output=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=240,
+    )
+
+
+def weights_in(path) -> dict[str, np.ndarray]:
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return found
+
+
+def files_in(folder) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module", params=["dcgan_mnist", "cgan_mnist"])
+def trained(request, tmp_path_factory):
+    """`(name, folder, what the run printed)` of three steps on real MNIST."""
+    folder = tmp_path_factory.mktemp(request.param)
+    done = run(folder, request.param, "--train-steps=3", "--save-interval=2", "--seed=1")
+    assert done.returncode == 0, done.stderr
+    return request.param, folder, done
+
+
+def test_training_prints_what_the_chapter_prints(trained):
+    name, _, done = trained
+    assert done.stderr == ""
+    assert re.findall(r'Model: "(\w+)"', done.stdout) == ["discriminator", "generator", name]
+    assert tuple(re.findall(r"Total params: ([\d,]+)", done.stdout)) == PARAMETERS[name]
+    lines = done.stdout.splitlines()[-3:]
+    assert [int(LINE.fullmatch(line)[1]) for line in lines] == [0, 1, 2]
+    losses = [float(LINE.fullmatch(line)[2]) for line in lines]
+    assert losses[0] == pytest.approx(np.log(2), abs=0.05)  # D cannot yet tell
+    assert losses[2] < losses[0]  # and learns
+    label_line = "cgan_mnist Labels for generated images:  [0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5]"
+    assert (done.stdout.splitlines()[-4] == label_line) == (name == "cgan_mnist")
+
+
+def test_training_writes_what_the_chapter_writes(trained):
+    name, folder, _ = trained
+    files = [file for file in files_in(folder) if not file.startswith("test_outputs")]
+    assert files == [f"{name}.h5", f"{name}/00002.png", f"{name}/00003.png"]
+    assert mpl_image.imread(folder / name / "00003.png").shape == (366, 366, 4)
+
+
+def test_memory(trained):
+    """The largest of all runs so far, the images of MNIST and the models included."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert peak * (1 if sys.platform == "darwin" else 1024) < 1.5e9
+
+
+def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
+    name, folder, done = trained
+    again = run(
+        ROOT, name, "--train-steps=3", "--save-interval=2", "--seed=1", f"--outdir={tmp_path}/a"
+    )
+    assert again.stdout == done.stdout
+    first, second = weights_in(folder / f"{name}.h5"), weights_in(tmp_path / "a" / f"{name}.h5")
+    assert first.keys() == second.keys()
+    assert len(first) == 26
+    for weight in first:
+        np.testing.assert_array_equal(first[weight], second[weight])
+    for picture in ("00002.png", "00003.png"):
+        expected = (folder / name / picture).read_bytes()
+        assert (tmp_path / "a" / name / picture).read_bytes() == expected
+
+
+def test_sampling(trained, tmp_path):
+    name, folder, _ = trained
+    for number in (1, 2):
+        done = run(tmp_path, name, "-g", folder / f"{name}.h5", "--seed=5", f"--outdir={number}")
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert files_in(tmp_path / str(number)) == ["test_outputs/00000.png"]
+    pictures = [tmp_path / number / "test_outputs" / "00000.png" for number in "12"]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    labels = re.fullmatch(
+        r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", done.stdout
+    )
+    if name == "cgan_mnist":
+        assert len(labels[1].split()) == 16
+        assert len(set(labels[1].split())) > 3  # random ones
+    else:
+        assert done.stdout == ""
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
+    """As the chapter does it, with a file such as the book's readers have."""
+    oracle = chapter.build_generator(num_labels=10)
+    oracle.save(tmp_path / "cgan_mnist.h5")
+    done = run(tmp_path, "cgan_mnist", "--generator=cgan_mnist.h5", "--digit=8", "--seed=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    eights = " ".join(["8"] * 16)
+    assert done.stdout == f"test_outputs Labels for generated images:  [{eights}]\n"
+    assert files_in(tmp_path) == ["cgan_mnist.h5", "test_outputs/00008.png"]
+
+    noise = np.random.default_rng(3).uniform(-1, 1, (16, 100))
+    expected = oracle.predict([noise, np.eye(10)[np.full(16, 8)]], verbose=0)
+    picture = mpl_image.imread(tmp_path / "test_outputs" / "00008.png")[:, :, 0]
+    first_image = picture[6 : 6 + 28 * 3 : 3, 6 : 6 + 28 * 3 : 3]
+    np.testing.assert_allclose(first_image, expected[0, :, :, 0], atol=0.6 / 255)
+
+
+def test_own_data(tmp_path, small_data):
+    """Other images and other classes than MNIST's, to the end."""
+    images, _ = small_data
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 3)
+    done = run(
+        tmp_path, "cgan_mnist", "--data=set.npz", "--train-steps=2", "--batch-size=100", "--seed=0"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "images:  [0 1 2 0 1 2 0 1 2 0 1 2 0 1 2 0]" in done.stdout
+    done = run(tmp_path, "cgan_mnist", "-g", "cgan_mnist.h5", "-d", "3")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "3 given, expected one of the digits that cgan_mnist.h5 draws, 0 to 2" in done.stderr
+
+
+def test_a_mistake_costs_one_line(tmp_path):
+    (tmp_path / "dcgan_mnist.h5").write_text("not a model")
+    done = run(tmp_path, "dcgan_mnist", "--generator", "dcgan_mnist.h5")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "dcgan_mnist.py: error: dcgan_mnist.h5 is not a .h5 file: give one saved by training\n"
+    )
+    assert files_in(tmp_path) == ["dcgan_mnist.h5"]
+
+
+def test_a_console_without_unicode(tmp_path, small_data):
+    """Keras draws its summaries with box characters."""
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    done = run(
+        tmp_path, "dcgan_mnist", "--data=set.npz", "--train-steps=1", PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_memory_does_not_grow_with_the_steps(tmp_path):
+    """Of a run of tiny networks, so that a step leaves nothing behind shows within seconds."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        pytest.skip("needs Linux's /proc")
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
+import numpy as np
+import conftest, dcgan_mnist
+from common.training import run_steps
+gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
+models = gan.models(image_size=8)
+images = np.zeros((10, 8, 8), np.uint8)
+step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4)
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * {os.sysconf("SC_PAGE_SIZE")}
+for steps in (200, 400):
+    run_steps(models[2], step, [], steps, 100)
+    print(resident())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    early, late = map(int, done.stdout.split())
+    assert late - early < 10e6

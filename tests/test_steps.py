@@ -1,0 +1,153 @@
+"""One alternating step: what goes in, what changes, what comes out."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+
+class Spy:
+    """Records what `train_on_batch` is given and what it changes; the real one does the work."""
+
+    def __init__(self, model: keras.Model, watched: tuple[keras.Model, ...]) -> None:
+        self.calls: list[dict] = []
+        train_on_batch = model.train_on_batch
+
+        def recorded(x, y):
+            before = [w.get_weights() for w in watched]
+            predicted = np.array(model(x, training=model.name != "discriminator"))
+            for network, weights in zip(watched, before, strict=True):
+                network.set_weights(weights)  # the prediction has moved BN's statistics
+            figures = train_on_batch(x, y)
+            after = [w.get_weights() for w in watched]
+            self.calls.append(
+                {
+                    "x": [np.array(part) for part in x],
+                    "y": y,
+                    "predicted": predicted,
+                    "figures": figures,
+                    "before": before,
+                    "after": after,
+                }
+            )
+            return figures
+
+        model.train_on_batch = recorded
+
+
+@pytest.fixture
+def spied(gan, small_data, rng):
+    """Three steps: `(generator, D's calls, adversarial's calls, logs, data)`."""
+    models = generator, discriminator, adversarial = gan.models(image_size=8)
+    d = Spy(discriminator, (generator, discriminator))
+    a = Spy(adversarial, (generator, discriminator))
+    step = gan.step(models, *small_data, rng, batch_size=6)
+    logs = [step() for _ in range(3)]
+    assert len(d.calls) == len(a.calls) == 3
+    return generator, d.calls, a.calls, logs
+
+
+def changed(before: list[np.ndarray], after: list[np.ndarray]) -> list[bool]:
+    return [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
+
+
+def test_d_learns_and_g_does_not_in_ds_turn(spied):
+    _, d_calls, _, _ = spied
+    for call in d_calls:
+        (g_before, d_before), (g_after, d_after) = call["before"], call["after"]
+        assert all(changed(d_before, d_after))
+        assert not any(changed(g_before, g_after))
+
+
+def test_g_learns_and_d_does_not_in_gs_turn(spied):
+    generator, _, a_calls, _ = spied
+    names = [weight.name for weight in generator.weights]
+    assert names.count("moving_variance") == 4
+    for call in a_calls:
+        (g_before, d_before), (g_after, d_after) = call["before"], call["after"]
+        assert all(changed(g_before, g_after))  # the moving statistics included
+        assert not any(changed(d_before, d_after))
+
+
+def test_nothing_changes_between_the_turns(spied):
+    """Above all: generating the fakes for D leaves the generator as it is."""
+    _, d_calls, a_calls, _ = spied
+    turns = [call for both in zip(d_calls, a_calls, strict=True) for call in both]
+    for earlier, later in itertools.pairwise(turns):
+        for before, after in zip(earlier["after"], later["before"], strict=True):
+            assert not any(changed(before, after))
+
+
+def test_d_is_shown_real_images_as_1_and_fakes_as_0(spied, small_data, gan):
+    images, labels = small_data
+    _, d_calls, _, _ = spied
+    scaled = {image.tobytes(): i for i, image in enumerate((images / 255).astype(np.float32))}
+    for call in d_calls:
+        x, *conditions = call["x"]
+        np.testing.assert_array_equal(call["y"][:, 0], [1.0] * 6 + [0.0] * 6)
+        indexes = [scaled[image.tobytes()] for image in x[:6, :, :, 0]]
+        assert all(fake.tobytes() not in scaled for fake in x[6:, :, :, 0])
+        if gan.num_labels:
+            np.testing.assert_array_equal(conditions[0][:6].argmax(axis=1), labels[indexes])
+
+
+def test_ds_fakes_are_drawn_in_inference_mode(gan, small_data):
+    models = generator, discriminator, _ = gan.models(image_size=8)
+    # statistics that no batch has, so that the two modes differ
+    for layer in generator.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean + 0.5)
+            layer.moving_variance.assign(layer.moving_variance * 4.0)
+    spy = Spy(discriminator, (generator, discriminator))
+    oracle_rng = np.random.default_rng(5)
+    weights = generator.get_weights()
+    gan.step(models, *small_data, np.random.default_rng(5), batch_size=6)()
+
+    # the chapter's order of draws: indexes, noise, labels
+    oracle_rng.integers(0, 40, size=6)
+    inputs = [oracle_rng.uniform(-1, 1, (6, 100)).astype(np.float32)]
+    if gan.num_labels:
+        inputs.append(np.eye(10, dtype=np.float32)[oracle_rng.integers(0, 10, size=6)])
+    generator.set_weights(weights)
+    expected = np.array(generator(inputs, training=False))
+    np.testing.assert_allclose(spy.calls[0]["x"][0][6:], expected, atol=1e-6)
+    assert abs(np.array(generator(inputs, training=True)) - expected).max() > 1e-3
+    if gan.num_labels:
+        np.testing.assert_array_equal(spy.calls[0]["x"][1][6:], inputs[1])
+
+
+def test_g_is_told_that_its_fakes_are_real(spied, gan):
+    _, _, a_calls, _ = spied
+    noises = [call["x"][0] for call in a_calls]
+    for call in a_calls:
+        np.testing.assert_array_equal(call["y"], np.ones((6, 1)))
+        assert call["x"][0].shape == (6, 100)
+        assert len(call["x"]) == (2 if gan.num_labels else 1)
+    assert not np.array_equal(noises[0], noises[1])
+
+
+def test_figures_are_this_batchs_own(spied):
+    """Keras before 3.15 returned means over all batches so far."""
+    _, d_calls, a_calls, logs = spied
+    for name, calls in [("discriminator", d_calls), ("adversarial", a_calls)]:
+        for call, log in zip(calls, logs, strict=True):
+            p, y = call["predicted"].astype(np.float64), call["y"]
+            loss = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+            assert log[f"{name}_loss"] == pytest.approx(loss, rel=1e-4)
+            assert log[f"{name}_acc"] == pytest.approx(np.mean((p > 0.5) == y), abs=1e-6)
+
+
+def test_both_keep_learning_when_the_batch_size_changes(gan, small_data, rng):
+    """Keras then traces its training functions anew, and reads the trainable flags again."""
+    models = generator, discriminator, _ = gan.models(image_size=8)
+    gan.step(models, *small_data, rng, batch_size=6)()
+    watched = generator, discriminator
+    d, a = Spy(discriminator, watched), Spy(models[2], watched)
+    gan.step(models, *small_data, rng, batch_size=10)()
+    (g_before, d_before), (g_after, d_after) = d.calls[0]["before"], d.calls[0]["after"]
+    assert all(changed(d_before, d_after))
+    assert not any(changed(g_before, g_after))
+    (g_before, d_before), (g_after, d_after) = a.calls[0]["before"], a.calls[0]["after"]
+    assert all(changed(g_before, g_after))
+    assert not any(changed(d_before, d_after))
