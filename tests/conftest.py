@@ -7,23 +7,21 @@ os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
 from common import runtime  # before Keras, which it sets up  # isort: skip
 
+import contextlib
 import dataclasses
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
 import keras
 import numpy as np
 import pytest
-from keras import Input
 
 import cgan_mnist
 import dcgan_mnist
-from common.adversarial import build_adversarial, compile_model
 from common.data import RealImages
 from common.latent import Latent
 from common.steps import AlternatingStep
-
-PROGRAMS = Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass
@@ -34,17 +32,23 @@ class Gan:
     program: ModuleType
     num_labels: int
 
+    def built(self, image_size: int = 28) -> tuple[AlternatingStep, list[np.ndarray]]:
+        """What the program builds and hands to `train`: `(step, noise_input)`."""
+        handed_over = []
+        highest_label = max(self.num_labels - 1, 1)
+        with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.program, "train", lambda *args: handed_over.extend(args[:2]))
+            data = Path(folder) / "set.npz"
+            images = np.zeros((2, image_size, image_size), np.uint8)
+            np.savez(data, x_train=images, y_train=[0, highest_label])
+            with contextlib.redirect_stdout(None):
+                self.program.main(["--data", str(data), "--seed=0"])
+        return handed_over[0], handed_over[1]
+
     def models(self, image_size: int = 28) -> tuple[keras.Model, keras.Model, keras.Model]:
-        """Builds (generator, discriminator, adversarial) as the program does."""
-        inputs = [Input((image_size, image_size, 1))]
-        if self.num_labels:
-            inputs += [Input((self.num_labels,)), image_size]
-        discriminator = self.program.build_discriminator(*inputs)
-        compile_model(discriminator, 2e-4, 6e-8)
-        generator = self.program.new_generator(image_size, self.num_labels)
-        adversarial = build_adversarial(generator, discriminator, name=self.name)
-        compile_model(adversarial, 1e-4, 3e-8)
-        return generator, discriminator, adversarial
+        """The program's (generator, discriminator, adversarial)."""
+        step, _ = self.built(image_size)
+        return step.generator, step.discriminator, step.adversarial
 
     def step(
         self, models, x_train, y_train, rng: np.random.Generator, batch_size: int = 64

@@ -1,6 +1,7 @@
 """How G and D are put together."""
 
 import numpy as np
+import pytest
 
 
 def test_adversarial_is_d_of_g(gan, rng):
@@ -9,7 +10,6 @@ def test_adversarial_is_d_of_g(gan, rng):
     noise = rng.uniform(-1, 1, (6, 100)).astype(np.float32)
     images = np.array(generator([noise, *labels]))
     np.testing.assert_array_equal(adversarial([noise, *labels]), discriminator([images, *labels]))
-    assert adversarial.name == gan.name
 
 
 def test_the_label_reaches_both_networks(gan, rng):
@@ -36,3 +36,23 @@ def test_no_xla(gan):
     """It makes the step ten times slower on a CPU, and "auto" may choose it."""
     models = gan.models(image_size=8)
     assert not any(model.jit_compile for model in models)
+
+
+def test_hyper_parameters_are_the_chapters(gan):
+    step, noise_input = gan.built(image_size=8)
+    for model, lr, decay in [(step.discriminator, 2e-4, 6e-8), (step.adversarial, 1e-4, 3e-8)]:
+        schedule = model.optimizer._learning_rate
+        for n in (0, 20_000, 40_000):
+            expected = pytest.approx(lr / (1 + decay * n), rel=2e-7)  # float32's resolution
+            assert float(schedule(n)) == expected
+        assert model.optimizer.rho == 0.9
+        assert model.optimizer.epsilon == 1e-7
+        assert model.loss == "binary_crossentropy"
+    assert step.adversarial.name == gan.name
+    assert step.batch_size == 64
+    assert step.latent.latent_size == 100
+    assert step.latent.num_labels == step.real.num_labels == gan.num_labels
+    assert noise_input[0].shape == (16, 100)
+    assert [list(labels.argmax(axis=1)) for labels in noise_input[1:]] == (
+        [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5]] if gan.num_labels else []
+    )
