@@ -16,6 +16,10 @@ from common.data import MNIST
 from common.errors import UserError
 
 
+# Together with --generator these would have no effect, which is not what anyone means by them.
+_TRAINING = ("train_steps", "batch_size", "save_interval", "data")
+
+
 class Options(argparse.Namespace):
     """What the user asked for."""
 
@@ -84,8 +88,6 @@ class Parser(argparse.ArgumentParser):
             help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
             "gzipped or not (default: the MNIST that comes with the programs)",
         )
-        # Given together with --generator these would be ignored, which nobody means.
-        self._training_flags = training._group_actions
         self.add_argument(
             "--seed",
             type=_seed,
@@ -110,10 +112,10 @@ class Parser(argparse.ArgumentParser):
         """Reads the command line; a mistake on it ends the program with status 2."""
         options = self.parse_args(argv, namespace=Options())
         if options.generator is not None:
-            for action in self._training_flags:
-                if getattr(options, action.dest) != action.default:
+            for name in _TRAINING:
+                if getattr(options, name) != self.get_default(name):
                     self.error(
-                        f"argument {action.option_strings[0]}: is for training, and "
+                        f"argument --{name.replace('_', '-')}: is for training, and "
                         "--generator draws digits without it: leave one of them out"
                     )
         elif options.digit is not None:
