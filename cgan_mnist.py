@@ -31,6 +31,7 @@ from common.errors import UserError
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent, one_hot
 from common.plotting import plot_images, resolve_show
+from common.runs import Run
 from common.saving import load_generator
 from common.steps import AlternatingStep
 from common.training import train
@@ -116,6 +117,8 @@ def new_generator(image_size: int, num_labels: int) -> Model:
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listings 4.2.3 and 4.3.3)."""
+    run = Run(MODEL_NAME, options)
+    options = run.options
     rng = runtime.seed_everything(options.seed)
     x_train, y_train = load_data(options.data)
     real = RealImages(x_train, y_train)
@@ -142,7 +145,7 @@ def build_and_train_models(options: Options) -> None:
     noise_class = np.arange(16) % num_labels
     noise_input = [latent.draw(rng, 16)[0], one_hot(noise_class, num_labels)]
     print(MODEL_NAME, "Labels for generated images: ", noise_class)
-    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, options)
+    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:

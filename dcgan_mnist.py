@@ -30,6 +30,7 @@ from common.data import RealImages, load_data
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent
 from common.plotting import plot_images, resolve_show
+from common.runs import Run
 from common.saving import load_generator
 from common.steps import AlternatingStep
 from common.training import train
@@ -104,6 +105,8 @@ def new_generator(image_size: int, num_labels: int = 0) -> Model:
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listing 4.2.3)."""
+    run = Run(MODEL_NAME, options)
+    options = run.options
     rng = runtime.seed_everything(options.seed)
     x_train, _ = load_data(options.data)
     image_size = x_train.shape[1]
@@ -125,7 +128,7 @@ def build_and_train_models(options: Options) -> None:
     models = (generator, discriminator, adversarial)
     real, latent = RealImages(x_train), Latent()
     noise_input = latent.draw(rng, 16)
-    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, options)
+    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:

@@ -22,6 +22,8 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
         metrics=["accuracy"],
         jit_compile=False,  # Keras would take XLA, which makes this step 10 times slower on a CPU
     )
+    # with what is trainable now: D whole before it is frozen, then the generator alone
+    model.optimizer.build(model.trainable_variables)
 
 
 def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: str) -> keras.Model:

@@ -5,11 +5,19 @@ These are ordinary Keras callbacks. An epoch is one save interval; a batch is on
 
 from __future__ import annotations
 
+import csv
+import math
+import os
+import signal
 from pathlib import Path
+from types import FrameType
 
 import keras
 import numpy as np
 
+from common.checkpoints import FIGURES, Checkpoints, TrainingState
+from common.errors import UserError
+from common.files import replacing
 from common.plotting import plot_images
 
 
@@ -62,3 +70,101 @@ class SampleGrid(StepCallback):
     def path(self, steps: int) -> Path:
         """The file of the grid drawn after so many steps."""
         return self.folder / f"{steps:05d}.png"
+
+
+class StopOnDivergence(StepCallback):
+    """Ends a run whose losses are no longer numbers, before anything is overwritten with them."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Looks at the figures of this step.
+
+        Raises:
+            UserError: One is NaN or infinite.
+        """
+        for name, figure in logs.items():
+            if not math.isfinite(figure):
+                raise UserError(
+                    f"training has diverged: {name} is {figure} in step {self.step}; the last "
+                    "checkpoint is from before: start again with another --seed"
+                )
+
+
+class SaveState(keras.callbacks.Callback):
+    """Saves checkpoints, and the history as a table beside them.
+
+    Args:
+        state: The state of the run.
+        checkpoints: Where checkpoints go.
+        history_file: The table: a line for each step.
+        interval: Steps from one checkpoint to the next.
+    """
+
+    def __init__(
+        self, state: TrainingState, checkpoints: Checkpoints, history_file: Path, interval: int
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.checkpoints = checkpoints
+        self.history_file = history_file
+        self.interval = interval
+        self._saved = len(state.history)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves what the steps so far have led to.
+
+        That is before the next step, and not after the last, when other callbacks have yet to
+        draw its grid: what a checkpoint has behind it is never done again.
+        """
+        if len(self.state.history) % self.interval == 0:
+            self.save()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Saves the last state, wherever the run has ended."""
+        self.save()
+
+    def save(self) -> None:
+        """Saves the state, unless it has been."""
+        steps = len(self.state.history)
+        if steps == self._saved:
+            return
+        with replacing(self.history_file) as partial, partial.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(("step", *FIGURES))
+            for step, (*figures, seconds) in enumerate(self.state.history):
+                # nine digits are all that float32 has
+                table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])
+        self.checkpoints.save(self.state)
+        self._saved = steps
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """Lets SIGINT (Ctrl-C) and SIGTERM end a run between two steps; a second one ends it at once.
+
+    A context manager: the signals are its own while it lasts.
+
+    Attributes:
+        signal: The signal that came, or None.
+    """
+
+    signal: signal.Signals | None = None
+
+    def __enter__(self) -> StopOnSignal:
+        self._handlers = {
+            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = signal.Signals(number)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Ends the run after this step."""
+        if self.signal is not None:
+            self.model.stop_training = True

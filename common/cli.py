@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tensorflow as tf
 
 from common.data import MNIST
 from common.errors import UserError
 
-
 # Together with --generator these would have no effect, which is not what anyone means by them.
-_TRAINING = ("train_steps", "batch_size", "save_interval", "data")
+_TRAINING = (
+    "train_steps",
+    "batch_size",
+    "save_interval",
+    "checkpoint_interval",
+    "data",
+    "resume",
+    "overwrite",
+)
+# What belongs to a run, and not to the command that starts it or goes on with it.
+_OF_THE_RUN = (
+    "train_steps",
+    "batch_size",
+    "save_interval",
+    "checkpoint_interval",
+    "data",
+    "seed",
+)
 
 
 class Options(argparse.Namespace):
@@ -28,10 +45,24 @@ class Options(argparse.Namespace):
     train_steps: int
     batch_size: int
     save_interval: int
+    checkpoint_interval: int | None
     data: Path
+    resume: bool
+    overwrite: bool
     seed: int | None
     outdir: Path
     show: bool | None
+    # what was given on the command line, defaults left out
+    given: dict[str, Any]
+
+    def completed_by(self, flags: dict[str, Any]) -> Options:
+        """These options, with those of a run for what was not given.
+
+        Args:
+            flags: The run's, as its config.json has them.
+        """
+        run = {name: flags[name] for name in _OF_THE_RUN} | {"data": Path(flags["data"])}
+        return Options(**{**vars(self), **run, **self.given})
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,12 +112,30 @@ class Parser(argparse.ArgumentParser):
             help="steps from one sample grid to the next (default: %(default)s)",
         )
         training.add_argument(
+            "--checkpoint-interval",
+            type=positive_int,
+            metavar="N",
+            help="steps from one checkpoint to the next (default: --save-interval)",
+        )
+        training.add_argument(
             "--data",
             type=Path,
             default=MNIST,
             metavar="PATH",
             help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
             "gzipped or not (default: the MNIST that comes with the programs)",
+        )
+        again = training.add_mutually_exclusive_group()
+        again.add_argument(
+            "--resume",
+            action="store_true",
+            help="go on with the run in --outdir, with the flags that it was started with; "
+            "--train-steps may grow",
+        )
+        again.add_argument(
+            "--overwrite",
+            action="store_true",
+            help="start afresh where there is a run in --outdir already",
         )
         self.add_argument(
             "--seed",
@@ -110,10 +159,14 @@ class Parser(argparse.ArgumentParser):
 
     def options(self, argv: Sequence[str] | None = None) -> Options:
         """Reads the command line; a mistake on it ends the program with status 2."""
-        options = self.parse_args(argv, namespace=Options())
+        defaults = vars(self.parse_args([]))
+        # argparse leaves alone what the namespace has already: None stands for "not given"
+        parsed = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults)))
+        given = {name: value for name, value in vars(parsed).items() if value is not None}
+        options = Options(**defaults | given, given=given)
         if options.generator is not None:
             for name in _TRAINING:
-                if getattr(options, name) != self.get_default(name):
+                if name in given:
                     self.error(
                         f"argument --{name.replace('_', '-')}: is for training, and "
                         "--generator draws digits without it: leave one of them out"
@@ -135,13 +188,17 @@ class Parser(argparse.ArgumentParser):
             self.error(str(error))
         except (MemoryError, tf.errors.ResourceExhaustedError):
             self.error("out of memory: give a smaller --batch-size or smaller images")
-        except KeyboardInterrupt:
-            self.exit(130, f"{self.prog}: interrupted\n")
         except BrokenPipeError:
             # The reader of our output, `head` for example, has gone. So that Python does not fail
             # again when it flushes at exit:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self.exit(1)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:  # all files have messages of their own, but for stdout
+                raise
+            self.error("no space left on the device that the output goes to: free some")
+        except KeyboardInterrupt:
+            self.exit(130, f"{self.prog}: interrupted\n")
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):

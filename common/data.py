@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import zipfile
 import zlib
@@ -53,6 +54,21 @@ def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int64)
 
 
+def checksum(path: Path) -> str:
+    """The SHA-256 sum of a data set, to tell it from others.
+
+    Raises:
+        UserError: There is no such data set.
+    """
+    if path.is_dir():
+        content = _read_idx_bytes(path, IDX_IMAGES) + _read_idx_bytes(path, IDX_LABELS)
+    elif path.exists():
+        content = path.read_bytes()
+    else:
+        raise UserError(f"data set {path} does not exist: {_EXPECTED}")
+    return hashlib.sha256(content).hexdigest()
+
+
 class RealImages:
     """Batches of real images, for a CGAN with their labels.
 
@@ -98,17 +114,21 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"data set {path} cannot be read ({_first_line(error)})") from error
 
 
-def _read_idx(folder: Path, name: str, ndim: int) -> np.ndarray:
-    """Reads one IDX file: magic number, one big-endian size per dimension, unsigned bytes."""
+def _read_idx_bytes(folder: Path, name: str) -> bytes:
     plain, gzipped = folder / name, folder / f"{name}.gz"
     path = plain if plain.exists() else gzipped
     try:
-        raw = gzip.decompress(path.read_bytes()) if path is gzipped else path.read_bytes()
+        return gzip.decompress(path.read_bytes()) if path is gzipped else path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"data set {folder} has neither {name} nor {name}.gz") from None
     except _DAMAGED as error:
         raise UserError(f"{path} cannot be read ({_first_line(error)}): fetch it again") from error
 
+
+def _read_idx(folder: Path, name: str, ndim: int) -> np.ndarray:
+    """Reads one IDX file: magic number, one big-endian size per dimension, unsigned bytes."""
+    raw = _read_idx_bytes(folder, name)
+    path = folder / name
     magic = raw[:4]
     expected = bytes([0, 0, 0x08, ndim])  # 0x08: unsigned bytes
     if magic != expected:

@@ -30,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
             with partial.open("rb+") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
+            _sync_folder(path.parent)
     finally:
         with suppress(OSError):  # what made writing fail may keep us from cleaning up
             partial.unlink()
@@ -48,6 +49,27 @@ def check_writable(path: Path) -> None:
     with _writing(path):
         _beside(path).touch()
         _beside(path).unlink()
+
+
+def remove_partials(*folders: Path) -> None:
+    """Removes what a process that was killed has left half written.
+
+    Args:
+        folders: To be looked through; nobody else may be writing there.
+    """
+    for folder in folders:
+        for partial in folder.glob(".*.[0-9]*.*"):
+            partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlast a power cut, where the system has a way to."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _beside(path: Path) -> Path:

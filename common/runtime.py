@@ -7,6 +7,7 @@ TensorFlow loads, which importing it does.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import secrets
 import sys
@@ -74,3 +75,11 @@ def seed_everything(seed: int | None = None) -> np.random.Generator:
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     return np.random.default_rng(seed)
+
+
+def device_name() -> str:
+    """The device that everything runs on, in words."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return f"CPU, {platform.machine()}"
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")

@@ -2,54 +2,74 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
-from common.callbacks import LogLine, SampleGrid
-from common.cli import Options
-from common.files import check_writable
+from common.callbacks import LogLine, SampleGrid, SaveState, StopOnDivergence, StopOnSignal
+from common.checkpoints import FIGURES, TrainingState
 from common.plotting import resolve_show, show_picture
+from common.runs import Run
 from common.saving import save_generator
 from common.steps import AlternatingStep
 
 
-def train(step: AlternatingStep, noise_input: list[np.ndarray], options: Options) -> None:
-    """Trains a GAN and leaves its sample grids and its generator in `options.outdir`.
+def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> None:
+    """Trains a GAN, from the start or from the run's newest checkpoint.
 
     Args:
-        step: Takes one alternating step. The name of its adversarial model names the files.
+        step: Takes one alternating step.
         noise_input: Inputs of the generator for the grids, `[noise]` or `[noise, labels]`.
-        options: How long to train, how often to draw, where to write, whether to show.
+        run: How long to train, how often to draw and to save, where to, and whether to show.
 
     Raises:
-        UserError: Files cannot be written, or pictures not be shown.
+        UserError: Files cannot be written, pictures cannot be shown, or training diverges.
+        SystemExit: A signal has ended the run; its state is saved.
     """
-    name = step.adversarial.name
-    saved_generator = options.outdir / f"{name}.h5"
-    grids = SampleGrid(step.generator, noise_input, options.outdir / name)
-
-    # hours of training must not end in a mistake that can be seen now
+    options = run.options
     show = resolve_show(options.show)
-    check_writable(saved_generator)
-    check_writable(grids.path(options.train_steps))
+    state = TrainingState(step, noise_input)
+    if options.resume:
+        run.checkpoints.restore(state)
+        print(f"{run.folder} goes on after {len(state.history)} steps", flush=True)
+    run.begin()
 
-    run_steps(
-        step.adversarial,
-        step,
-        [LogLine(), grids],
-        train_steps=options.train_steps,
-        save_interval=options.save_interval,
+    grids = SampleGrid(step.generator, noise_input, run.folder)
+    saved = SaveState(
+        state,
+        run.checkpoints,
+        run.folder / "history.csv",
+        interval=options.checkpoint_interval or options.save_interval,
     )
-    save_generator(step.generator, saved_generator)
+    with StopOnSignal() as stop:
+        run_steps(
+            step.adversarial,
+            step,
+            state.history,
+            [LogLine(), StopOnDivergence(), grids, saved, stop],
+            train_steps=options.train_steps,
+            save_interval=options.save_interval,
+        )
+        save_generator(step.generator, run.generator_file)
+    run.close()
+    if stop.signal is not None:
+        print(
+            f"stopped after {len(state.history)} steps; checkpoint in {run.checkpoints.folder}, "
+            f"generator in {run.generator_file}; go on with --resume",
+            file=sys.stderr,
+        )
+        sys.exit(128 + stop.signal)
     if show:
-        show_picture(grids.path(options.train_steps))
+        show_picture(grids.path(len(state.history)))
 
 
 def run_steps(
     model: keras.Model,
     step: Callable[[], dict[str, float]],
+    history: list[tuple[float, ...]],
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
@@ -62,11 +82,13 @@ def run_steps(
 
     Args:
         model: The adversarial model. The callbacks get it as `model`, and may set its
-            `stop_training`, which ends the run after the epoch has been closed.
+            `stop_training`, which ends the run after the step; its epoch is then left open, for
+            the run that goes on to close.
         step: Takes one step and returns its figures.
+        history: The `FIGURES` of the steps already taken; those to come are appended.
         callbacks: Get each step's figures after the step, and their means over the epoch at the
             end of an epoch.
-        train_steps: How many steps to take.
+        train_steps: How many steps to take, those already taken included.
         save_interval: How many of them make an epoch.
     """
     callback_list = keras.callbacks.CallbackList(
@@ -75,21 +97,22 @@ def run_steps(
         epochs=-(-train_steps // save_interval),
         steps=save_interval,
     )
+    names = FIGURES[:-1]
     model.stop_training = False
-    means: dict[str, float] = {}
+    first_step = len(history)
     callback_list.on_train_begin()
-    for epoch, first_step in enumerate(range(0, train_steps, save_interval)):
-        callback_list.on_epoch_begin(epoch)
-        sums: dict[str, float] = {}
-        for batch in range(min(save_interval, train_steps - first_step)):
-            callback_list.on_train_batch_begin(batch)
-            logs = step()
-            sums = {name: sums.get(name, 0.0) + figure for name, figure in logs.items()}
-            callback_list.on_train_batch_end(batch, logs)
-            if model.stop_training:
-                break
-        means = {name: total / (batch + 1) for name, total in sums.items()}
-        callback_list.on_epoch_end(epoch, means)
+    for number in range(first_step, train_steps):
+        epoch, batch = divmod(number, save_interval)
+        if batch == 0 or number == first_step:
+            callback_list.on_epoch_begin(epoch)
+        callback_list.on_train_batch_begin(batch)
+        started = time.perf_counter()
+        logs = step()
+        history.append((*(logs[name] for name in names), time.perf_counter() - started))
+        callback_list.on_train_batch_end(batch, logs)
+        if batch + 1 == save_interval or number + 1 == train_steps:
+            means = np.mean(history[number - batch :], axis=0).tolist()
+            callback_list.on_epoch_end(epoch, dict(zip(names, means, strict=False)))
         if model.stop_training:
             break
-    callback_list.on_train_end(means)
+    callback_list.on_train_end()

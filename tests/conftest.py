@@ -1,8 +1,14 @@
 """What the tests share."""
+# ruff: noqa: E402  # the environment comes before what reads it
 
 import os
 
-# The suite checks what users see; their own log level is the business of test_runtime.py.
+# What programs are run in: a user's environment, without a log level and without a display.
+ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if name != "TF_CPP_MIN_LOG_LEVEL" and "DISPLAY" not in name
+}
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
 from common import runtime  # before Keras, which it sets up  # isort: skip
@@ -42,7 +48,7 @@ class Gan:
             images = np.zeros((2, image_size, image_size), np.uint8)
             np.savez(data, x_train=images, y_train=[0, highest_label])
             with contextlib.redirect_stdout(None):
-                self.program.main(["--data", str(data), "--seed=0"])
+                self.program.main(["--data", str(data), "--seed=0", "--outdir", folder])
         return handed_over[0], handed_over[1]
 
     def models(self, image_size: int = 28) -> tuple[keras.Model, keras.Model, keras.Model]:

@@ -37,7 +37,7 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, c
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
     grids = SampleGrid(generator, noise_input, tmp_path / "grids")
-    run_steps(adversarial, step, [LogLine(), grids], train_steps=5, save_interval=2)
+    run_steps(adversarial, step, [], [LogLine(), grids], train_steps=5, save_interval=2)
     names = ["00002.png", "00004.png", "00005.png"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
     steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]

@@ -1,6 +1,5 @@
 """Both programs as a user runs them: from a shell, on real MNIST, with a small budget."""
 
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 import chapter
+from conftest import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = {
@@ -25,13 +25,10 @@ LINE = re.compile(
 
 
 def run(folder, name, *arguments, **environment) -> subprocess.CompletedProcess:
-    clean = {
-        k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL" and "DISPLAY" not in k
-    }
     return subprocess.run(
         [sys.executable, ROOT / f"{name}.py", *map(str, arguments)],
         cwd=folder,
-        env=clean | environment,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
@@ -80,7 +77,16 @@ def test_training_prints_what_the_chapter_prints(trained):
 def test_training_writes_what_the_chapter_writes(trained):
     name, folder, _ = trained
     files = [file for file in files_in(folder) if not file.startswith("test_outputs")]
-    assert files == [f"{name}.h5", f"{name}/00002.png", f"{name}/00003.png"]
+    assert files == [
+        f"{name}.h5",
+        f"{name}/00002.png",
+        f"{name}/00003.png",
+        f"{name}/checkpoints/00002.npz",
+        f"{name}/checkpoints/00003.npz",
+        f"{name}/config.json",
+        f"{name}/history.csv",
+        f"{name}/lock",
+    ]
     assert mpl_image.imread(folder / name / "00003.png").shape == (366, 366, 4)
 
 
@@ -213,7 +219,7 @@ models = gan.models(image_size=8)
 images = np.zeros((10, 8, 8), np.uint8)
 step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4)
 for steps in (200, 400):
-    run_steps(models[2], step, [], steps, 100)
+    run_steps(models[2], step, [], [], steps, 100)
     pages = int(open("/proc/self/statm").read().split()[1])
     print(pages * os.sysconf("SC_PAGE_SIZE"))
 """

@@ -11,16 +11,16 @@ import numpy as np
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from common import runtime
+from conftest import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
-    clean = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        env=clean | environment,
+        env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
         timeout=120,

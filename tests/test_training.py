@@ -1,10 +1,12 @@
 """The loop: how long it runs and what callbacks are told."""
 
 import csv
+import time
 
 import keras
 import pytest
 
+from common.checkpoints import FIGURES
 from common.training import run_steps
 
 
@@ -39,33 +41,37 @@ def model():
     return keras.Sequential([keras.Input((1,))])
 
 
+def figures(value: float) -> dict[str, float]:
+    return dict.fromkeys(FIGURES[:-1], value)
+
+
 def counting_step():
     """A step whose figures are 1, 2, 3, ..."""
     count = iter(range(1, 10**6))
-    return lambda: {"loss": float(next(count))}
+    return lambda: figures(float(next(count)))
 
 
 def test_callbacks_are_told_what_fit_tells_them(model):
     recorder = Recorder()
-    run_steps(model, counting_step(), [recorder], train_steps=5, save_interval=2)
+    run_steps(model, counting_step(), [], [recorder], train_steps=5, save_interval=2)
     assert recorder.events == [
         "train begins",
         "epoch 0 begins",
         "batch 0 begins",
-        ("batch 0 ends", {"loss": 1.0}),
+        ("batch 0 ends", figures(1.0)),
         "batch 1 begins",
-        ("batch 1 ends", {"loss": 2.0}),
-        ("epoch 0 ends", {"loss": 1.5}),
+        ("batch 1 ends", figures(2.0)),
+        ("epoch 0 ends", figures(1.5)),
         "epoch 1 begins",
         "batch 0 begins",
-        ("batch 0 ends", {"loss": 3.0}),
+        ("batch 0 ends", figures(3.0)),
         "batch 1 begins",
-        ("batch 1 ends", {"loss": 4.0}),
-        ("epoch 1 ends", {"loss": 3.5}),
+        ("batch 1 ends", figures(4.0)),
+        ("epoch 1 ends", figures(3.5)),
         "epoch 2 begins",
         "batch 0 begins",
-        ("batch 0 ends", {"loss": 5.0}),
-        ("epoch 2 ends", {"loss": 5.0}),
+        ("batch 0 ends", figures(5.0)),
+        ("epoch 2 ends", figures(5.0)),
         "train ends",
     ]
     assert recorder.model is model
@@ -75,27 +81,55 @@ def test_callbacks_are_told_what_fit_tells_them(model):
 def test_kerass_own_callbacks_work(model, tmp_path):
     history = keras.callbacks.History()
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    run_steps(model, counting_step(), [history, logger], train_steps=6, save_interval=3)
-    assert history.history == {"loss": [2.0, 5.0]}
+    run_steps(model, counting_step(), [], [history, logger], train_steps=6, save_interval=3)
+    assert history.history == {name: [2.0, 5.0] for name in FIGURES[:-1]}
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["epoch"], row["loss"]) for row in rows] == [("0", "2.0"), ("1", "5.0")]
+    assert [(row["epoch"], row["discriminator_loss"]) for row in rows] == [
+        ("0", "2.0"),
+        ("1", "5.0"),
+    ]
+
+
+class StopAt(keras.callbacks.Callback):
+    """Ends the run at a batch, as Keras's own callbacks do."""
+
+    def __init__(self, batch):
+        super().__init__()
+        self.batch = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == self.batch
 
 
 def test_a_callback_may_stop_the_run(model):
-    losses = iter([1.0, 2.0, float("nan"), 4.0])
-    recorder = Recorder()
-    run_steps(
-        model,
-        lambda: {"loss": next(losses)},
-        [keras.callbacks.TerminateOnNaN(), recorder],
-        train_steps=1000,
-        save_interval=10,
-    )
-    assert next(losses) == 4.0
-    assert [event for event in recorder.events if "ends" in event[0] or event == "train ends"]
-    assert recorder.events[-1] == "train ends"
-    assert recorder.events[-2][0] == "epoch 0 ends"
-    # the next run starts afresh
-    run_steps(model, counting_step(), [recorder], train_steps=2, save_interval=10)
-    assert recorder.events[-2] == ("epoch 0 ends", {"loss": 1.5})
+    """Its epoch stays open, and the run that goes on closes it as if nothing had happened."""
+    recorder, step, history = Recorder(), counting_step(), []
+    run_steps(model, step, history, [StopAt(1), recorder], train_steps=6, save_interval=3)
+    assert recorder.events[-2:] == [("batch 1 ends", figures(2.0)), "train ends"]
+    assert [row[0] for row in history] == [1.0, 2.0]
+
+    recorder.events.clear()
+    run_steps(model, step, history, [recorder], train_steps=4, save_interval=3)
+    assert recorder.events == [
+        "train begins",
+        "epoch 0 begins",
+        "batch 2 begins",
+        ("batch 2 ends", figures(3.0)),
+        ("epoch 0 ends", figures(2.0)),
+        "epoch 1 begins",
+        "batch 0 begins",
+        ("batch 0 ends", figures(4.0)),
+        ("epoch 1 ends", figures(4.0)),
+        "train ends",
+    ]
+
+
+def test_history_has_the_seconds_of_each_step(model):
+    history = []
+    started = time.perf_counter()
+    run_steps(model, lambda: time.sleep(0.01) or figures(1.0), history, [], 3, 500)
+    took = time.perf_counter() - started
+    assert all(row[:-1] == (1.0,) * 4 for row in history)
+    assert all(0.01 <= row[-1] <= took for row in history)
+    assert sum(row[-1] for row in history) <= took

@@ -1,0 +1,152 @@
+"""What is the state of a run, and how is it kept from step to step?
+
+A checkpoint is one file, `01500.npz` after 1,500 steps, so that a single rename makes it appear:
+TensorFlow's own checkpoints are three files, which nothing can replace at once. The archive has a
+checksum over every array; a damaged one is found when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import UserError
+from common.files import replacing
+from common.steps import AlternatingStep
+
+# The checkpoint before the newest is there in case the newest gets damaged.
+KEPT = 2
+
+# What is known of each step: a step's own figures and the seconds that it took.
+FIGURES = (
+    "discriminator_loss",
+    "discriminator_acc",
+    "adversarial_loss",
+    "adversarial_acc",
+    "seconds",
+)
+
+
+class TrainingState:
+    """All that a run needs in order to go on as if nothing had happened.
+
+    Args:
+        step: Holds both networks, both optimizers and the random generator.
+        noise_input: The generator's inputs for the sample grids.
+
+    Attributes:
+        history: The `FIGURES` of every step so far; its length is the number of steps taken.
+    """
+
+    def __init__(self, step: AlternatingStep, noise_input: list[np.ndarray]) -> None:
+        self.step = step
+        self.noise_input = noise_input
+        self.history: list[tuple[float, ...]] = []
+
+    def _variables(self) -> dict[str, list]:
+        return {
+            "generator": self.step.generator.weights,
+            "discriminator": self.step.discriminator.weights,
+            # the mean squares of the gradients, and the updates so far, on which the decay depends
+            "discriminator_optimizer": self.step.discriminator.optimizer.variables,
+            "adversarial_optimizer": self.step.adversarial.optimizer.variables,
+        }
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The state as named arrays."""
+        arrays = {
+            f"{owner}/{i}": variable.numpy()
+            for owner, variables in self._variables().items()
+            for i, variable in enumerate(variables)
+        }
+        for i, array in enumerate(self.noise_input):
+            arrays[f"noise_input/{i}"] = array
+        arrays["history"] = np.array(self.history, np.float64).reshape(-1, len(FIGURES))
+        arrays["rng"] = np.array(json.dumps(self.step.rng.bit_generator.state))
+        return arrays
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> None:
+        """Takes on a state that `arrays` gave, all of it or nothing.
+
+        Raises:
+            ValueError: These are not the arrays of such a run.
+        """
+        expected = {name: array.shape for name, array in self.arrays().items() if name != "history"}
+        found = {name: array.shape for name, array in arrays.items() if name != "history"}
+        if expected != found:
+            raise ValueError("it is of other networks")
+        history = [tuple(row) for row in arrays["history"].tolist()]
+        rng_state = json.loads(str(arrays["rng"]))
+
+        for owner, variables in self._variables().items():
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{owner}/{i}"])
+        for i, array in enumerate(self.noise_input):
+            array[...] = arrays[f"noise_input/{i}"]
+        self.step.rng.bit_generator.state = rng_state
+        self.history[:] = history
+
+
+class Checkpoints:
+    """The newest checkpoints of a run.
+
+    Args:
+        folder: Where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def files(self) -> list[Path]:
+        """The files there are, the newest first."""
+        return sorted(self.folder.glob("[0-9]*.npz"), key=_steps, reverse=True)
+
+    def steps(self) -> int:
+        """The steps that the newest one was saved after; 0 if there is none."""
+        return max(map(_steps, self.files()), default=0)
+
+    def save(self, state: TrainingState) -> None:
+        """Saves a state and removes all but the newest checkpoints.
+
+        Raises:
+            UserError: It cannot be written, or the weights are no longer finite.
+        """
+        arrays = state.arrays()
+        for name, array in arrays.items():
+            if name != "rng" and not np.isfinite(array).all():
+                raise UserError(
+                    f"training has diverged: after {len(state.history)} steps {name.split('/')[0]} "
+                    "holds NaN or infinity: start again with another --seed"
+                )
+        with replacing(self.folder / f"{len(state.history):05d}.npz") as partial:
+            np.savez(partial, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+        # those of later steps were damaged, or this run would have gone on from them
+        kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
+        for file in set(self.files()) - set(kept):
+            file.unlink()
+
+    def restore(self, state: TrainingState) -> None:
+        """Restores the newest checkpoint that can be read; without any, the state stays as it is.
+
+        Raises:
+            UserError: There are checkpoints, and all of them are damaged.
+        """
+        files = self.files()
+        for file in files:
+            try:
+                with file.open("rb") as opened, np.load(opened) as archive:
+                    state.restore({name: archive[name] for name in archive})
+                return
+            except Exception as error:  # whatever damage can make NumPy raise
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                print(f"checkpoint {file} is damaged ({reason}): trying the one before", flush=True)
+        if files:
+            raise UserError(
+                f"no checkpoint in {self.folder} can be read: start afresh with --overwrite"
+            )
+
+
+def _steps(file: Path) -> int:
+    return int(file.stem)

@@ -1,0 +1,157 @@
+"""The state of a run in a file and back, and files that have been damaged."""
+
+import numpy as np
+import pytest
+
+from common.checkpoints import FIGURES, Checkpoints, TrainingState
+from common.errors import UserError
+from common.training import run_steps
+
+
+@pytest.fixture
+def new_state(gan, small_data):
+    """Makes the state of a new run, as a new process would."""
+
+    def make(seed=0):
+        step = gan.step(gan.models(8), *small_data, np.random.default_rng(seed), batch_size=4)
+        return TrainingState(step, step.latent.draw(np.random.default_rng(seed), 16))
+
+    return make
+
+
+def take_steps(state, count):
+    step = state.step
+    run_steps(step.adversarial, step, state.history, [], len(state.history) + count, 500)
+
+
+def assert_same(state, other):
+    arrays, others = state.arrays(), other.arrays()
+    assert arrays.keys() == others.keys()
+    for name in arrays:
+        if name == "history":
+            # the last column is the seconds it took
+            np.testing.assert_array_equal(arrays[name][:, :-1], others[name][:, :-1])
+        else:
+            np.testing.assert_array_equal(arrays[name], others[name], err_msg=name)
+
+
+def test_everything_is_restored(new_state, tmp_path):
+    """And the steps that follow are, bit for bit, those of the run that was never interrupted."""
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    take_steps(state, 3)
+    checkpoints.save(state)
+    take_steps(state, 4)
+
+    resumed = new_state(seed=5)  # whose noise and generator have to be replaced
+    assert not np.array_equal(resumed.noise_input[0], state.noise_input[0])
+    checkpoints.restore(resumed)
+    assert len(resumed.history) == 3
+    take_steps(resumed, 4)
+    assert_same(resumed, state)
+
+
+def test_the_state_is_complete(new_state):
+    state = new_state()
+    take_steps(state, 2)
+    arrays = state.arrays()
+    step = state.step
+    # per trained variable a mean square, and for each optimizer its updates so far
+    assert sum(name.startswith("generator/") for name in arrays) == len(step.generator.weights)
+    for optimizer, trained in [
+        (step.discriminator.optimizer, "discriminator_optimizer"),
+        (step.adversarial.optimizer, "adversarial_optimizer"),
+    ]:
+        assert int(optimizer.iterations.numpy()) == 2
+        assert any(np.array_equal(a, 2) for n, a in arrays.items() if n.startswith(trained))
+    mean_squares = [a for n, a in arrays.items() if n.startswith("discriminator_optimizer/")]
+    assert {a.shape for a in mean_squares} >= {w.shape for w in step.discriminator.weights}
+    assert arrays["history"].shape == (2, len(FIGURES))
+
+
+def test_the_newest_two_are_kept(new_state, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == 0
+    state = new_state()
+    names = []
+    for _ in range(4):
+        take_steps(state, 1)
+        checkpoints.save(state)
+        names.append(sorted(path.name for path in checkpoints.folder.iterdir()))
+    assert names == [
+        ["00001.npz"],
+        ["00001.npz", "00002.npz"],
+        ["00002.npz", "00003.npz"],
+        ["00003.npz", "00004.npz"],
+    ]
+    assert checkpoints.steps() == 4
+
+
+def test_without_a_checkpoint_nothing_is_restored(new_state, tmp_path):
+    state, untouched = new_state(), new_state()
+    Checkpoints(tmp_path).restore(state)
+    assert_same(state, untouched)
+
+
+def damages(content: bytes):
+    """Ways in which a file gets damaged."""
+    rng = np.random.default_rng(0)
+    yield b""
+    yield b"not an archive"
+    yield content[: len(content) // 2]
+    yield content[:-1]
+    for position in rng.integers(0, len(content) - 10_000, size=6):  # bits that flip anywhere
+        flipped = bytearray(content)
+        flipped[position] ^= 1 << int(rng.integers(8))
+        yield bytes(flipped)
+    yield bytes(len(content))
+
+
+def test_a_damaged_checkpoint_is_passed_over(new_state, tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    take_steps(state, 2)
+    checkpoints.save(state)
+    expected = state.arrays()
+    take_steps(state, 1)
+    checkpoints.save(state)
+    newest = tmp_path / "00003.npz"
+    resumed = new_state(seed=5)
+    for damaged in damages(newest.read_bytes()):
+        newest.write_bytes(damaged)
+        checkpoints.restore(resumed)
+        for name, array in resumed.arrays().items():
+            np.testing.assert_array_equal(array, expected[name])
+        out = capsys.readouterr().out
+        assert out.startswith(f"checkpoint {newest} is damaged (")
+        assert out.endswith("): trying the one before\n")
+        assert out.count("\n") == 1
+
+    # it is not kept in place of a good one
+    take_steps(resumed, 0)
+    checkpoints.save(resumed)
+    assert [path.name for path in checkpoints.files()] == ["00002.npz"]
+
+
+def test_a_checkpoint_of_other_networks_is_no_checkpoint(new_state, gan, small_data, tmp_path):
+    images = np.zeros((40, 12, 12), np.uint8)
+    step = gan.step(gan.models(12), images, small_data[1], np.random.default_rng(0), 4)
+    Checkpoints(tmp_path).save(TrainingState(step, step.latent.draw(step.rng, 16)))
+    state, untouched = new_state(), new_state()
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        Checkpoints(tmp_path).restore(state)
+    assert_same(state, untouched)
+
+
+def test_weights_that_are_not_finite_are_not_saved(new_state, tmp_path):
+    """The losses may still have been numbers in the step that spoilt the weights."""
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    take_steps(state, 1)
+    checkpoints.save(state)
+    bias = state.step.generator.weights[-1]
+    bias.assign(bias * np.nan)
+    take_steps(state, 1)
+    with pytest.raises(UserError, match=r"diverged: after 2 steps .* holds NaN or infinity"):
+        checkpoints.save(state)
+    assert [path.name for path in checkpoints.files()] == ["00001.npz"]

@@ -1,0 +1,197 @@
+"""Which run a folder holds, and who may have it."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dcgan_mnist
+from common.cli import Parser
+from common.errors import UserError
+from common.runs import Run
+
+
+@pytest.fixture
+def start(tmp_path, small_data):
+    """Opens a run on small data with the flags given; what is opened is closed in the end."""
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    runs = []
+
+    def open_run(*flags, data="set.npz"):
+        data_flags = [f"--data={tmp_path / data}"] if data else []
+        flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
+        run = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(flags))
+        runs.append(run)
+        return run
+
+    yield open_run
+    for run in runs:
+        run.close()
+
+
+@pytest.fixture
+def started(start, tmp_path):
+    """The folder of a run that has reached step 7."""
+    run = start("--seed=3", "--batch-size=8", "--train-steps=20")
+    run.begin()
+    run.close()
+    folder = tmp_path / "runs" / "dcgan_mnist"
+    (folder / "checkpoints").mkdir()
+    for name in ("checkpoints/00007.npz", "00005.png", "history.csv"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_folder_explains_itself(start, tmp_path):
+    start("--seed=3", "--batch-size=8").begin()
+    config = json.loads((tmp_path / "runs" / "dcgan_mnist" / "config.json").read_text())
+    assert config["flags"] == {
+        "generator": None,
+        "train_steps": 40000,
+        "batch_size": 8,
+        "save_interval": 500,
+        "checkpoint_interval": None,
+        "data": str(tmp_path / "set.npz"),
+        "resume": False,
+        "overwrite": False,
+        "seed": 3,
+        "outdir": str(tmp_path / "runs"),
+        "show": None,
+    }
+    assert config["versions"].keys() >= {"python", "tensorflow", "keras", "numpy"}
+    assert config["versions"]["python"] == sys.version.split()[0]
+    assert config["device"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert config["git_commit"] == (head.stdout.strip() or None)
+
+
+def test_a_seed_that_was_not_given_is_known_all_the_same(start):
+    assert 0 <= start().options.seed < 2**32
+
+
+def test_a_run_is_not_overwritten_by_accident(start, started):
+    before = contents(started)
+    with pytest.raises(UserError) as caught:
+        start("--seed=3", "--batch-size=8", "--train-steps=20")
+    assert str(caught.value) == (
+        f"{started} holds a run that has reached step 7: "
+        "add --resume to go on with it, or --overwrite to start afresh"
+    )
+    assert contents(started) == before
+
+
+def test_a_generator_from_elsewhere_is_not_overwritten_by_accident(start, tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "dcgan_mnist.h5").write_text("precious")
+    with pytest.raises(UserError, match=r"dcgan_mnist.h5 is there already: move it away"):
+        start()
+    start("--overwrite").begin()
+    assert (
+        tmp_path / "runs" / "dcgan_mnist.h5"
+    ).read_text() == "precious"  # until there is a new one
+
+
+def test_overwrite_starts_afresh(start, started):
+    (started / "notes.txt").write_text("mine")
+    run = start("--overwrite", "--seed=4")
+    assert (started / "00005.png").exists()  # nothing is lost while the run may still not begin
+    run.begin()
+    assert contents(started).keys() == {"config.json", "lock", "notes.txt"}
+    assert json.loads((started / "config.json").read_text())["flags"]["seed"] == 4
+
+
+def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
+    run = start("--resume", "--save-interval=3", data=None)
+    assert run.options.seed == 3
+    assert run.options.batch_size == 8
+    assert run.options.train_steps == 20
+    assert run.options.save_interval == 3
+    assert run.options.data == tmp_path / "set.npz"
+    before = contents(started)
+    run.begin()
+    after = contents(started)
+    assert json.loads(after.pop("config.json"))["flags"]["save_interval"] == 3
+    before.pop("config.json")
+    assert after == before
+
+
+def test_train_steps_may_grow(start, started):
+    assert start("--resume", "--train-steps=30").options.train_steps == 30
+
+
+@pytest.mark.parametrize(
+    ("flag", "complaint"),
+    [
+        ("--batch-size=9", "argument --batch-size: 9 given, the run in .* was started with 8: "),
+        ("--seed=9", "argument --seed: 9 given, the run in .* was started with 3: "),
+        ("--train-steps=6", "argument --train-steps: 6 given, the run in .* already taken 7: "),
+    ],
+)
+def test_another_run_is_not_a_resumed_one(start, started, flag, complaint):
+    before = contents(started)
+    with pytest.raises(UserError, match=complaint):
+        start("--resume", flag)
+    assert contents(started) == before
+
+
+def test_other_data_is_refused_and_the_same_elsewhere_is_not(start, started, small_data, tmp_path):
+    np.savez(tmp_path / "other.npz", x_train=small_data[0] + 1, y_train=small_data[1])
+    with pytest.raises(UserError, match=r"argument --data: .*other.npz is not what the run"):
+        start("--resume", data="other.npz")
+    (tmp_path / "moved.npz").write_bytes((tmp_path / "set.npz").read_bytes())
+    assert start("--resume", data="moved.npz").options.data == tmp_path / "moved.npz"
+
+
+def test_there_must_be_a_run_to_resume(start):
+    with pytest.raises(UserError, match="holds no run to go on with: leave out --resume"):
+        start("--resume")
+
+
+def test_a_config_that_cannot_be_read(start, started):
+    (started / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json cannot be read: start afresh"):
+        start("--resume")
+
+
+def test_what_a_killed_process_left_half_written_is_removed(start, started):
+    halves = [".config.123.json", ".00007.123.png", "checkpoints/.00007.9.npz"]
+    for name in halves:
+        (started / name).write_text("half")
+    start("--resume")
+    assert not any((started / name).exists() for name in halves)
+    assert (started / "checkpoints" / "00007.npz").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
+    """By a lock that a process takes with it, however it ends."""
+    code = (
+        "import sys; from common.cli import Parser; from common.runs import Run;"
+        "run = Run('dcgan_mnist', Parser('dcgan_mnist', '', '').options(sys.argv[1:]));"
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    root = dcgan_mnist.__file__.rpartition("/")[0]
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, "--outdir", tmp_path / "runs"],
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert other.stdout.readline() == b"locked\n"
+        for flags in ([], ["--overwrite"], ["--resume"]):
+            with pytest.raises(UserError, match=r"another process is training in .*--outdir"):
+                start(*flags)
+    finally:
+        other.kill()
+        other.communicate()
+    start()

@@ -1,0 +1,304 @@
+"""Runs that are cut off, in every way there is, and go on as if nothing had happened."""
+
+import csv
+import errno
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+
+import cgan_mnist
+import dcgan_mnist
+from common.adversarial import compile_model
+from conftest import ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parent.parent
+FLAGS = (
+    *("--data=../set.npz", "--batch-size=4", "--seed=2"),
+    *("--train-steps=60", "--save-interval=20", "--checkpoint-interval=6"),
+)
+
+
+def spawn(folder: Path, name: str, *flags: str) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, ROOT / f"{name}.py", *flags],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def history(folder: Path, name: str) -> list[list[str]]:
+    """What history.csv says, but for the seconds, which are never the same."""
+    with (folder / name / "history.csv").open() as file:
+        return [row[:-1] for row in csv.reader(file)]
+
+
+def assert_same_run(folder: Path, other: Path, name: str) -> None:
+    """Weights, optimizers, generators of random numbers, history and pictures, bit for bit."""
+    files = [
+        sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()) for f in (folder, other)
+    ]
+    assert files[0] == files[1]
+    assert history(folder, name) == history(other, name)
+    for file in files[0]:
+        if file.endswith(".npz"):
+            with np.load(folder / file) as a, np.load(other / file) as b:
+                assert a.files == b.files
+                for array in a.files:
+                    columns = np.s_[:, :-1] if array == "history" else ...
+                    np.testing.assert_array_equal(a[array][columns], b[array][columns])
+        elif file.endswith(".png"):
+            assert (folder / file).read_bytes() == (other / file).read_bytes()
+        elif file.endswith(".h5"):
+            with h5py.File(folder / file) as a, h5py.File(other / file) as b:
+                compared = []
+
+                def compare(path, item, other=b, compared=compared):
+                    if isinstance(item, h5py.Dataset):
+                        np.testing.assert_array_equal(item, other[path])
+                        compared.append(path)
+
+                a.visititems(compare)
+                assert len(compared) == 26
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The folder of each program's run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("runs")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10
+    np.savez(folder / "set.npz", x_train=images, y_train=labels)
+    done = {}
+
+    def run(name):
+        if name not in done:
+            done[name] = folder / name
+            out, err = spawn(done[name], name, *FLAGS).communicate(timeout=120)
+            assert err == ""
+            assert out.splitlines()[-1].startswith("59: ")
+        return done[name]
+
+    return run
+
+
+def wait_for_line(process: subprocess.Popen, start: str) -> None:
+    for line in process.stdout:
+        if line.startswith(start):
+            return
+    raise AssertionError(process.stderr.read())
+
+
+def wait_for_half_a_checkpoint(folder: Path, name: str) -> None:
+    """Until one is being written, its temporary name in the folder and not yet complete."""
+    checkpoints = folder / name / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not any(file.name.startswith(".") for file in checkpoints.glob(".*.npz")):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
+def test_kill_9(uninterrupted, name, tmp_path_factory):
+    """Before the first step, in the middle of a step, and twice while a checkpoint is written."""
+    expected = uninterrupted(name)
+    folder = expected.parent / f"{name}-killed"
+    flags = FLAGS
+    for moment in ("Model", "9: ", "half", "33: ", "half"):
+        process = spawn(folder, name, *flags)
+        if moment == "half":
+            wait_for_line(process, "")  # which it prints when it goes on
+            wait_for_half_a_checkpoint(folder, name)
+        else:
+            wait_for_line(process, moment)
+        process.kill()
+        process.communicate()
+        # before the first step there is no run, and the command is simply given again
+        flags = ("--resume",) if (folder / name / "config.json").exists() else FLAGS
+    _, err = spawn(folder, name, *flags).communicate(timeout=120)
+    assert err == ""
+    assert_same_run(folder, expected, name)
+
+
+def test_signals(uninterrupted):
+    """SIGINT and SIGTERM end a run in good order; twice, they end it at once."""
+    expected = uninterrupted("dcgan_mnist")
+    folder = expected.parent / "signalled"
+    flags = FLAGS
+    for moment, number in [("7: ", signal.SIGINT), ("20: ", signal.SIGTERM)]:
+        process = spawn(folder, "dcgan_mnist", *flags)
+        wait_for_line(process, moment)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number
+        steps = int(out.splitlines()[-1].split(":")[0]) + 1 if out else int(moment[:-2]) + 1
+        assert err == (
+            f"stopped after {steps} steps; checkpoint in dcgan_mnist/checkpoints, "
+            "generator in dcgan_mnist.h5; go on with --resume\n"
+        )
+        assert steps < 60
+        assert (folder / "dcgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
+        assert (folder / "dcgan_mnist.h5").exists()
+        assert len(history(folder, "dcgan_mnist")) == 1 + steps
+        flags = ("--resume",)
+
+    process = spawn(folder, "dcgan_mnist", "--resume")
+    wait_for_line(process, "40: ")
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT)
+    assert "Traceback" not in err
+
+    _, err = spawn(folder, "dcgan_mnist", "--resume").communicate(timeout=120)
+    assert err == ""
+    assert_same_run(folder, expected, "dcgan_mnist")
+
+
+def test_a_finished_run_may_grow(uninterrupted):
+    expected = uninterrupted("dcgan_mnist")
+    folder = expected.parent / "grown"
+    for flags in ((*FLAGS, "--train-steps=40"), ("--resume", "--train-steps=60")):
+        _, err = spawn(folder, "dcgan_mnist", *flags).communicate(timeout=120)
+        assert err == ""
+    assert_same_run(folder, expected, "dcgan_mnist")
+
+
+@pytest.fixture
+def run_here(tmp_path, small_data, capsys):
+    """Runs the DCGAN's program in this process; gives exit status and what it says."""
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+
+    def run(*flags):
+        status = 0
+        keras.utils.clear_session()  # so that layers get the names they have in a new process
+        try:
+            dcgan_mnist.main([f"--outdir={tmp_path / 'runs'}", *flags])
+        except SystemExit as stopped:
+            status = stopped.code
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    run.folder = tmp_path / "runs"
+    run.flags = (f"--data={tmp_path / 'set.npz'}", "--batch-size=4", "--seed=2")
+    return run
+
+
+def assert_whole(folder: Path) -> None:
+    """Every file can be read to its end, and there is none that does not belong there."""
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert not file.name.startswith(".")
+        if file.suffix == ".npz":
+            with np.load(file) as archive:
+                assert all(archive[name].size for name in archive)
+        elif file.suffix == ".png":
+            assert mpl_image.imread(file).shape == (366, 366, 4) or "8 x 8 tiles"
+        elif file.suffix == ".json":
+            json.loads(file.read_text())
+        elif file.suffix == ".csv":
+            lengths = {len(row) for row in csv.reader(file.read_text().splitlines())}
+            assert lengths == {6}
+        elif file.suffix == ".h5":
+            with h5py.File(file) as opened:
+                opened["model_weights"].visititems(lambda *_: None)
+        else:
+            assert file.name == "lock"
+
+
+def test_a_full_disk_at_each_write_in_turn(run_here, monkeypatch, tmp_path):
+    """The kernel's "No space left on device" is put in when a file is written to its end."""
+    flags = (*run_here.flags, "--train-steps=4", "--save-interval=2")
+    real_fsync = os.fsync
+    for failing in range(100):
+        writes = iter(range(1000))
+
+        def fsync(descriptor, writes=writes, failing=failing):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and next(writes) == failing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real_fsync(descriptor)
+
+        run_here.folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(os, "fsync", fsync)
+        began = (run_here.folder / "dcgan_mnist" / "config.json").exists()
+        status, _, err = run_here(*(["--resume"] if began else flags))
+        if status == 0:
+            break
+        assert status == 2
+        assert "No space left on device" in err
+        assert err.count("\n") == 1
+        assert_whole(run_here.folder)
+    assert failing >= 3
+    monkeypatch.setattr(os, "fsync", real_fsync)
+    assert_whole(run_here.folder)
+
+    other = tmp_path / "other"
+    assert run_here(*flags, f"--outdir={other}")[0] == 0
+    assert_same_run(run_here.folder, other, "dcgan_mnist")
+
+
+def test_a_file_that_cannot_grow(uninterrupted):
+    """A limit on the size of files makes the kernel itself fail a write in the middle."""
+    resource = pytest.importorskip("resource")
+    folder = uninterrupted("dcgan_mnist").parent
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
+        "import dcgan_mnist; dcgan_mnist.main(sys.argv[3:])"
+    )
+    assert resource.RLIMIT_FSIZE is not None
+    for limit, survivors in [(10**6, {"config.json", "history.csv", "lock"})]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, ROOT, str(limit), *FLAGS, f"--outdir=limit-{limit}"],
+            cwd=folder / "dcgan_mnist",
+            capture_output=True,
+            text=True,
+        )
+        run = folder / "dcgan_mnist" / f"limit-{limit}"
+        assert done.returncode == 2
+        assert "checkpoints/00006.npz: File too large" in done.stderr
+        assert {file.name for file in run.rglob("*") if file.is_file()} == survivors
+        assert_whole(run)
+
+
+@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
+def test_divergence(program, monkeypatch, tmp_path, small_data, capsys):
+    """The learning rate becomes one at which no GAN can last."""
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    name = program.MODEL_NAME
+    flags = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}", "--checkpoint-interval=1"]
+    program.main([*flags, "--batch-size=4", "--seed=0", "--train-steps=2"])
+    kept = {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}
+    generator = (tmp_path / f"{name}.h5").read_bytes()
+
+    monkeypatch.setattr(
+        program, "compile_model", lambda model, lr, decay: compile_model(model, 1e30, decay)
+    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        program.main([*flags, "--resume", "--train-steps=50"])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert f"{name}.py: error: training has diverged: " in err
+    assert re.search(r"in step \d+|after \d+ steps", err)
+    assert err.count("\n") == 1
+    assert (tmp_path / f"{name}.h5").read_bytes() == generator
+    assert (
+        kept.items()
+        <= {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}.items()
+    )
