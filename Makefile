@@ -39,4 +39,5 @@ $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/pytho
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { \
 		echo "no Python 3.10 to 3.13 found: install one, or name it: make PYTHON=..." >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "making $(VENV) and installing TensorFlow into it: a few minutes the first time"
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -25,12 +25,12 @@ from keras.layers import (
 )
 
 from common.adversarial import build_adversarial, compile_model
-from common.cli import Options, Parser
-from common.data import RealImages, load_data
+from common.cli import Options, Parser, whole_number
+from common.data import MAX_LABELS, RealImages, load_data
 from common.errors import UserError
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent, one_hot
-from common.plotting import plot_images, resolve_show
+from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
 from common.steps import AlternatingStep
@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   python cgan_mnist.py                                     train as in the chapter (hours on a CPU)
   python cgan_mnist.py --train-steps 2000                  train until digits appear
   python cgan_mnist.py --generator=cgan_mnist.h5           draw 16 digits: test_outputs/00000.png
+  python cgan_mnist.py --resume                            go on with a run that was stopped
   python cgan_mnist.py --generator=cgan_mnist.h5 --digit=8 draw 16 eights: test_outputs/00008.png
 """
 
@@ -134,7 +135,7 @@ def build_and_train_models(options: Options) -> None:
     generator = new_generator(image_size, num_labels)
     generator.summary()
 
-    # adversarial = generator + discriminator; half the learning rate makes for steadier training
+    # G learns through D at half of D's learning rate, which keeps the two in balance
     adversarial = build_adversarial(generator, discriminator, name=MODEL_NAME)
     compile_model(adversarial, lr * 0.5, decay * 0.5)
     adversarial.summary()
@@ -151,18 +152,21 @@ def build_and_train_models(options: Options) -> None:
 def test_generator(generator: Model, options: Options) -> None:
     """Draws 16 digits with a trained generator: the one asked for, or random ones."""
     rng = runtime.seed_everything(options.seed)
+    show = resolve_show(options.show)
     num_labels = generator.inputs[1].shape[1]
     noise, noise_class = Latent(num_labels=num_labels).draw(rng, 16)
     if options.digit is not None:
-        if not 0 <= options.digit < num_labels:
+        if options.digit >= num_labels:
             raise UserError(
                 f"argument -d/--digit: {options.digit} given, expected one of the digits that "
                 f"{options.generator} draws, 0 to {num_labels - 1}"
             )
         noise_class = one_hot(np.full(16, options.digit), num_labels)
-    print("test_outputs Labels for generated images: ", noise_class.argmax(axis=1))
     file = options.outdir / "test_outputs" / f"{options.digit or 0:05d}.png"
-    plot_images(generator, [noise, noise_class], file, show=resolve_show(options.show))
+    plot_images(generator, [noise, noise_class], file)
+    print("test_outputs Labels for generated images: ", noise_class.argmax(axis=1))
+    if show:
+        show_picture(file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "-d",
         "--digit",
-        type=int,
+        type=whole_number(0, MAX_LABELS - 1),
         metavar="DIGIT",
         help="with --generator: the digit to draw (default: random ones)",
     )

@@ -29,7 +29,7 @@ from common.cli import Options, Parser
 from common.data import RealImages, load_data
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent
-from common.plotting import plot_images, resolve_show
+from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
 from common.steps import AlternatingStep
@@ -41,7 +41,8 @@ EXAMPLES = """examples:
   python dcgan_mnist.py                             train as in the chapter (hours on a CPU)
   python dcgan_mnist.py --train-steps 2000          train until strokes appear
   python dcgan_mnist.py --generator=dcgan_mnist.h5  draw 16 digits: test_outputs/00000.png
-  python dcgan_mnist.py --data fashion-mnist/ --outdir fashion
+  python dcgan_mnist.py --resume                    go on with a run that was stopped
+  python dcgan_mnist.py --data fashion/ --outdir f  train on other images
 """
 
 
@@ -120,7 +121,7 @@ def build_and_train_models(options: Options) -> None:
     generator = new_generator(image_size)
     generator.summary()
 
-    # adversarial = generator + discriminator; half the learning rate makes for steadier training
+    # G learns through D at half of D's learning rate, which keeps the two in balance
     adversarial = build_adversarial(generator, discriminator, name=MODEL_NAME)
     compile_model(adversarial, lr * 0.5, decay * 0.5)
     adversarial.summary()
@@ -134,8 +135,11 @@ def build_and_train_models(options: Options) -> None:
 def test_generator(generator: Model, options: Options) -> None:
     """Draws 16 digits with a trained generator."""
     rng = runtime.seed_everything(options.seed)
+    show = resolve_show(options.show)
     file = options.outdir / "test_outputs" / "00000.png"
-    plot_images(generator, Latent().draw(rng, 16), file, show=resolve_show(options.show))
+    plot_images(generator, Latent().draw(rng, 16), file)
+    if show:
+        show_picture(file)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from common.keras2 import RMSprop
+from common.keras2 import RMSprop, decaying
 
 
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
@@ -18,12 +18,10 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
     """
     model.compile(
         loss="binary_crossentropy",
-        optimizer=RMSprop(lr, decay),
+        optimizer=RMSprop(decaying(lr, decay)),
         metrics=["accuracy"],
-        jit_compile=False,  # Keras would take XLA, which makes this step 10 times slower on a CPU
+        jit_compile=False,  # XLA, which Keras may choose, takes 10 times as long on a CPU
     )
-    # with what is trainable now: D whole before it is frozen, then the generator alone
-    model.optimizer.build(model.trainable_variables)
 
 
 def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: str) -> keras.Model:

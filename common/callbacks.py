@@ -6,6 +6,7 @@ These are ordinary Keras callbacks. An epoch is one save interval; a batch is on
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 
 from common.checkpoints import FIGURES, Checkpoints, TrainingState
 from common.errors import UserError
-from common.files import replacing
+from common.files import write_file
 from common.plotting import plot_images
 
 
@@ -127,12 +128,13 @@ class SaveState(keras.callbacks.Callback):
         steps = len(self.state.history)
         if steps == self._saved:
             return
-        with replacing(self.history_file) as partial, partial.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(("step", *FIGURES))
-            for step, (*figures, seconds) in enumerate(self.state.history):
-                # nine digits are all that float32 has
-                table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("step", *FIGURES))
+        for step, (*figures, seconds) in enumerate(self.state.history):
+            # nine digits are all that float32 has
+            table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])
+        write_file(self.history_file, text.getvalue().encode())
         self.checkpoints.save(self.state)
         self._saved = steps
 

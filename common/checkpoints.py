@@ -7,13 +7,14 @@ checksum over every array; a damaged one is found when it is read.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
-from common.files import replacing
+from common.errors import UserError, first_line
+from common.files import write_file
 from common.steps import AlternatingStep
 
 # The checkpoint before the newest is there in case the newest gets damaged.
@@ -120,8 +121,9 @@ class Checkpoints:
                     f"training has diverged: after {len(state.history)} steps {name.split('/')[0]} "
                     "holds NaN or infinity: start again with another --seed"
                 )
-        with replacing(self.folder / f"{len(state.history):05d}.npz") as partial:
-            np.savez(partial, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+        write_file(self.folder / f"{len(state.history):05d}.npz", archive.getvalue())
         # those of later steps were damaged, or this run would have gone on from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
         for file in set(self.files()) - set(kept):
@@ -140,8 +142,10 @@ class Checkpoints:
                     state.restore({name: archive[name] for name in archive})
                 return
             except Exception as error:  # whatever damage can make NumPy raise
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                print(f"checkpoint {file} is damaged ({reason}): trying the one before", flush=True)
+                print(
+                    f"checkpoint {file} is damaged ({first_line(error)}): trying the one before",
+                    flush=True,
+                )
         if files:
             raise UserError(
                 f"no checkpoint in {self.folder} can be read: start afresh with --overwrite"

@@ -6,7 +6,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +16,8 @@ import tensorflow as tf
 from common.data import MNIST
 from common.errors import UserError
 
+# More steps than anyone has time for, more images than any memory holds.
+MAX_COUNT = 10**9
 # Together with --generator these would have no effect, which is not what anyone means by them.
 _TRAINING = (
     "train_steps",
@@ -79,7 +81,7 @@ class Parser(argparse.ArgumentParser):
             prog=f"{model_name}.py",
             description=description,
             epilog=examples,
-            formatter_class=_HelpFormatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # leaves examples their lines
             allow_abbrev=False,
         )
         self.add_argument(
@@ -87,33 +89,33 @@ class Parser(argparse.ArgumentParser):
             "--generator",
             type=Path,
             metavar="FILE",
-            help="draw digits with the generator in this .h5 or .keras file instead of training",
+            help="draw digits with this generator (.h5, .hdf5 or .keras) instead of training",
         )
         training = self.add_argument_group("training")
         training.add_argument(
             "--train-steps",
-            type=positive_int,
+            type=whole_number(1, MAX_COUNT),
             default=40000,
             metavar="N",
             help="alternating steps to train for (default: %(default)s)",
         )
         training.add_argument(
             "--batch-size",
-            type=positive_int,
+            type=whole_number(1, MAX_COUNT),
             default=64,
             metavar="N",
             help="real images a step, and as many fake ones (default: %(default)s)",
         )
         training.add_argument(
             "--save-interval",
-            type=positive_int,
+            type=whole_number(1, MAX_COUNT),
             default=500,
             metavar="N",
             help="steps from one sample grid to the next (default: %(default)s)",
         )
         training.add_argument(
             "--checkpoint-interval",
-            type=positive_int,
+            type=whole_number(1, MAX_COUNT),
             metavar="N",
             help="steps from one checkpoint to the next (default: --save-interval)",
         )
@@ -139,7 +141,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument(
             "--seed",
-            type=_seed,
+            type=whole_number(0, 2**32 - 1),  # what all random generators take
             metavar="N",
             help="repeat a run: the same seed gives the same digits (default: a new one each time)",
         )
@@ -177,7 +179,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2 and one line that says why."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {line}\n")
 
     @contextmanager
     def one_line_errors(self) -> Iterator[None]:
@@ -201,26 +204,18 @@ class Parser(argparse.ArgumentParser):
             self.exit(130, f"{self.prog}: interrupted\n")
 
 
-class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Leaves the examples their line breaks."""
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number in a range, both ends included."""
 
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} given, a whole number from {lowest} to {highest} expected"
+            )
+        return number
 
-def positive_int(text: str) -> int:
-    """A whole number from 1."""
-    return _int_between(text, 1, None)
-
-
-def _seed(text: str) -> int:
-    """A whole number that every random generator takes as a seed."""
-    return _int_between(text, 0, 2**32 - 1)
-
-
-def _int_between(text: str, lowest: int, highest: int | None) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = lowest - 1
-    if number < lowest or (highest is not None and number > highest):
-        expected = f"from {lowest}" + ("" if highest is None else f" to {highest}")
-        raise argparse.ArgumentTypeError(f"{text!r} given, a whole number {expected} expected")
-    return number
+    return parse

@@ -6,12 +6,11 @@ import gzip
 import hashlib
 import math
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.latent import one_hot
 
 MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
@@ -24,8 +23,7 @@ MIN_LABELS, MAX_LABELS = 2, 1000
 IDX_IMAGES, IDX_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 _EXPECTED = "give an .npz file with the arrays x_train and y_train, or a folder with IDX files"
-# What reading a damaged archive may raise.
-_DAMAGED = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
+_ARRAYS = ("x_train", "y_train")
 
 
 def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +32,7 @@ def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
     Args:
         path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train` and
             `y_train`), or a folder with MNIST's IDX files under their original names, gzipped or
-            not. Fashion-MNIST and KMNIST come in both forms.
+            not. Fashion-MNIST and KMNIST come in both forms. Test images are not looked at.
 
     Returns:
         `(x_train, y_train)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
@@ -43,12 +41,10 @@ def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: There is no such file, or it is not such a data set.
     """
-    if path.is_dir():
+    if _is_folder(path):
         images, labels = _read_idx(path, IDX_IMAGES, 3), _read_idx(path, IDX_LABELS, 1)
-    elif path.exists():
-        images, labels = _read_npz(path)
     else:
-        raise UserError(f"data set {path} does not exist: {_EXPECTED}")
+        images, labels = _read_npz(path)
     _check_images(images, path)
     _check_labels(labels, len(images), path)
     return images, labels.astype(np.int64)
@@ -60,12 +56,10 @@ def checksum(path: Path) -> str:
     Raises:
         UserError: There is no such data set.
     """
-    if path.is_dir():
+    if _is_folder(path):
         content = _read_idx_bytes(path, IDX_IMAGES) + _read_idx_bytes(path, IDX_LABELS)
-    elif path.exists():
-        content = path.read_bytes()
     else:
-        raise UserError(f"data set {path} does not exist: {_EXPECTED}")
+        content = path.read_bytes()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -97,21 +91,36 @@ class RealImages:
         return [real_images, one_hot(self.labels[rand_indexes], self.num_labels)]
 
 
+def _is_folder(path: Path) -> bool:
+    """Whether a data set is a folder, and not a file that can be read."""
+    try:
+        if path.is_dir():
+            return True
+        with path.open("rb"):
+            return False
+    except FileNotFoundError:
+        raise UserError(f"data set {path} does not exist: {_EXPECTED}") from None
+    except OSError as error:
+        raise UserError(f"data set {path} cannot be read: {error.strerror}") from error
+
+
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not zipfile.is_zipfile(path):
         raise UserError(f"data set {path} is not an .npz file, or cut short: {_EXPECTED}")
     try:
         # Pickled objects, which could run code, are refused by np.load's default.
-        with np.load(path) as arrays:
-            missing = [name for name in ("x_train", "y_train") if name not in arrays]
-            if missing:
-                raise UserError(
-                    f"data set {path} has no array {' and no '.join(missing)}, "
-                    f"only {', '.join(arrays) or 'none at all'}: {_EXPECTED}"
-                )
-            return arrays["x_train"], arrays["y_train"]
-    except _DAMAGED as error:
-        raise UserError(f"data set {path} cannot be read ({_first_line(error)})") from error
+        with np.load(path) as archive:
+            names = list(archive)
+            found = {name: archive[name] for name in _ARRAYS if name in names}
+    except Exception as error:  # whatever a damaged file can make zipfile and NumPy raise
+        raise UserError(f"data set {path} cannot be read ({first_line(error)})") from error
+    for name in _ARRAYS:
+        if not isinstance(found.get(name), np.ndarray):
+            raise UserError(
+                f"data set {path} has no array {name}, only {', '.join(names) or 'none at all'}: "
+                f"{_EXPECTED}"
+            )
+    return found["x_train"], found["y_train"]
 
 
 def _read_idx_bytes(folder: Path, name: str) -> bytes:
@@ -121,8 +130,9 @@ def _read_idx_bytes(folder: Path, name: str) -> bytes:
         return gzip.decompress(path.read_bytes()) if path is gzipped else path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"data set {folder} has neither {name} nor {name}.gz") from None
-    except _DAMAGED as error:
-        raise UserError(f"{path} cannot be read ({_first_line(error)}): fetch it again") from error
+    except Exception as error:  # whatever a damaged file can make gzip raise
+        reason = (isinstance(error, OSError) and error.strerror) or first_line(error)
+        raise UserError(f"{path} cannot be read: {reason}") from error
 
 
 def _read_idx(folder: Path, name: str, ndim: int) -> np.ndarray:
@@ -162,7 +172,7 @@ def _check_images(images: np.ndarray, path: Path) -> None:
 
 
 def _check_labels(labels: np.ndarray, count: int, path: Path) -> None:
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (count,):
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise UserError(
             f"the labels of {path} are {labels.dtype} of shape {labels.shape}, "
             f"expected integers of shape ({count},), one for each image"
@@ -173,7 +183,3 @@ def _check_labels(labels: np.ndarray, count: int, path: Path) -> None:
             f"the labels of {path} go from {lowest} to {highest}, "
             f"expected {MIN_LABELS} to {MAX_LABELS} classes counted from 0"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,70 +10,61 @@ from pathlib import Path
 from common.errors import UserError
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives a name beside `path` to write to, and renames that file to `path` at the end.
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file, all of it or nothing: until it is complete, `path` stays as it was.
 
-    Until then, and for good if the block fails, `path` stays as it was.
+    Whoever has something to write makes it whole in memory first. Libraries that write to the disk
+    themselves do not all survive a full one: HDF5 brings the process down.
 
     Args:
-        path: The file to create or replace. Its folder is created if it does not exist. The name
-            to write to has the same suffix, by which Keras and Matplotlib choose a format.
+        path: The file to create or replace. Its folder is created if it does not exist.
+        content: What it is to hold.
 
     Raises:
-        UserError: The file cannot be written (permissions, a full disk, a folder of that name).
+        UserError: It cannot be written (permissions, a full disk, a folder of that name).
     """
     partial = _beside(path)
     try:
         with _writing(path):
-            yield partial
-            with partial.open("rb+") as file:
+            with partial.open("wb") as file:
+                file.write(content)
+                file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
             _sync_folder(path.parent)
     finally:
         with suppress(OSError):  # what made writing fail may keep us from cleaning up
-            partial.unlink()
+            partial.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
-    """Finds out now, not after hours of training, whether `replacing(path)` will work.
+    """Finds out now, not after hours of training, whether `write_file(path, ...)` will work.
 
     Leaves the folder of `path` behind, and nothing else.
 
     Raises:
         UserError: The file cannot be written.
     """
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
     with _writing(path):
+        if path.is_dir():
+            raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
         _beside(path).touch()
         _beside(path).unlink()
 
 
-def remove_partials(*folders: Path) -> None:
+def remove_partials(folder: Path, name: str = "*") -> None:
     """Removes what a process that was killed has left half written.
 
     Args:
-        folders: To be looked through; nobody else may be writing there.
+        folder: To be looked through.
+        name: The file that was to be written, or a pattern; nobody else may be writing such.
     """
-    for folder in folders:
-        for partial in folder.glob(".*.[0-9]*.*"):
-            partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlast a power cut, where the system has a way to."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for partial in folder.glob(f".{name}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
@@ -86,3 +77,13 @@ def _writing(path: Path) -> Iterator[None]:
         raise UserError(f"cannot write {path}: {error.filename} is not a folder") from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename outlast a power cut, where the system has a way to."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -11,25 +11,25 @@ import tensorflow as tf
 from keras import ops
 
 
-class RMSprop(keras.optimizers.RMSprop):
-    """Keras 2's RMSprop with `decay`.
-
-    Two things differ from the optimizer of that name in Keras 3. The learning rate decays as
-    lr / (1 + decay * n), n being the updates so far. And epsilon stands outside of the root,
-
-        w <- w - lr * g / (sqrt(v) + epsilon),    v <- rho * v + (1 - rho) * g^2
-
-    where Keras 3 divides by sqrt(v + epsilon). With epsilon = 1e-7 that is a floor of 3e-4 under
-    the RMS gradient, larger than many gradients of this GAN: another optimizer.
+def decaying(lr: float, decay: float) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate that Keras 2's optimizers had for `lr` and `decay`.
 
     Args:
         lr: The learning rate of the first update.
-        decay: By how much it decays; 0.0 for not at all.
+        decay: By how much it decays: after n updates it is lr / (1 + decay * n).
     """
+    return keras.optimizers.schedules.InverseTimeDecay(lr, decay_steps=1, decay_rate=decay)
 
-    def __init__(self, lr: float, decay: float) -> None:
-        schedule = keras.optimizers.schedules.InverseTimeDecay(lr, decay_steps=1, decay_rate=decay)
-        super().__init__(learning_rate=schedule, rho=0.9, epsilon=1e-7)
+
+class RMSprop(keras.optimizers.RMSprop):
+    """Keras 2's RMSprop, which has epsilon outside of the root (without momentum).
+
+        w <- w - lr * g / (sqrt(v) + epsilon),    v <- rho * v + (1 - rho) * g^2
+
+    Keras 3 divides by sqrt(v + epsilon). With epsilon = 1e-7 that is a floor of 3e-4 under the RMS
+    gradient, larger than many gradients of this GAN: another optimizer. The defaults, rho = 0.9
+    and epsilon = 1e-7, are the same in both.
+    """
 
     def update_step(
         self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
@@ -50,8 +50,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     lives on these statistics: with the biased variance the losses of a DCGAN are 0.5% off within
     20 steps from the same start, with this layer 0.004%. The kernel is also a little faster.
 
-    Weights and configuration are those of the layer of the same name in Keras, as which a saved
-    model loads anywhere.
+    Weights and settings are those of the layer of the same name in Keras, and in an .h5 file, which
+    holds no more than that, it is that layer: the file opens without this project. Synchronized
+    over several devices, it is Keras's own.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -64,6 +65,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Returns:
             Of the shape and dtype of `inputs`.
         """
+        if self.synchronized:  # which the fused kernel cannot do
+            return super().call(inputs, training=training)
         training = bool(training and self.trainable)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,

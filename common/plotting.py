@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import io
 import math
 import os
 import sys
@@ -12,11 +12,8 @@ import keras
 import numpy as np
 from matplotlib import image as mpl_image
 
-from common.errors import UserError
-from common.files import replacing
-
-# Matplotlib announces on its first run that it looks for fonts, of which a grid has none.
-logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+from common.errors import UserError, first_line
+from common.files import write_file
 
 # Digits are shown about so many screen pixels wide, with white between them.
 TILE_PIXELS = 84
@@ -45,16 +42,13 @@ def image_grid(images: np.ndarray) -> np.ndarray:
     return np.pad(grid, ((0, GAP_PIXELS), (0, GAP_PIXELS)), constant_values=1.0)
 
 
-def plot_images(
-    generator: keras.Model, noise_input: list[np.ndarray], path: Path, show: bool = False
-) -> None:
+def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Path) -> None:
     """Draws what a generator makes of some noise.
 
     Args:
         generator: The generator.
         noise_input: Its inputs, `[noise]` or `[noise, labels]`, for a square number of images.
         path: The PNG file to write, in grey scale: black is 0.0 and white is 1.0, always.
-        show: Whether to open the picture in a window as well, until the user closes it.
 
     Raises:
         UserError: The file cannot be written.
@@ -63,22 +57,27 @@ def plot_images(
     # exactly 0 to 255; Matplotlib's own colour map "gray" is one off here and there
     grey = np.rint(grid * 255).astype(np.uint8)
     rgb = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
-    with replacing(path) as partial:
-        mpl_image.imsave(partial, rgb, format="png")
-    if show:
-        show_picture(path)
+    png = io.BytesIO()
+    mpl_image.imsave(png, rgb, format="png")
+    write_file(path, png.getvalue())
 
 
 def show_picture(path: Path) -> None:
-    """Opens a PNG file in a window and waits until the user closes it."""
+    """Opens a PNG file in a window and waits until the user closes it.
+
+    Where that fails - the display may have gone during hours of training - it says so in a line.
+    """
     from matplotlib import pyplot as plt  # chooses a window system: not before one is needed
 
     picture = plt.imread(path)
     height, width = picture.shape[:2]
-    figure = plt.figure(str(path), figsize=(width / 100, height / 100), dpi=100)
-    figure.figimage(picture)
-    plt.show()
-    plt.close(figure)
+    try:
+        figure = plt.figure(str(path), figsize=(width / 100, height / 100), dpi=100)
+        figure.figimage(picture)
+        plt.show()
+        plt.close(figure)
+    except Exception as error:  # whatever a window system raises; the picture itself is in its file
+        print(f"{path} cannot be shown: {first_line(error)}", file=sys.stderr)
 
 
 def resolve_show(show: bool | None) -> bool:
@@ -91,7 +90,8 @@ def resolve_show(show: bool | None) -> bool:
     Raises:
         UserError: `show` is True, and there is no display.
     """
-    if show is False or (show is None and not sys.stdout.isatty()):
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    if show is False or (show is None and not on_terminal):
         return False
     if _has_display():
         return True
@@ -111,6 +111,6 @@ def _has_display() -> bool:
 
     try:
         plt.switch_backend(plt.get_backend())  # without a display a GUI backend fails here
-    except ImportError:
+    except Exception:  # each backend has its own way of failing
         return False
     return plt.get_backend().lower() in backend_registry.list_builtin(BackendFilter.INTERACTIVE)

@@ -15,7 +15,7 @@ from common.checkpoints import Checkpoints
 from common.cli import Options
 from common.data import checksum
 from common.errors import UserError
-from common.files import check_writable, remove_partials, replacing
+from common.files import check_writable, remove_partials, write_file
 from common.runtime import device_name
 
 # With another value of these it would be another run, and not this one going on.
@@ -60,7 +60,9 @@ class Run:
                 "wait for it to end, or give another --outdir"
             ) from None
         # left by a process that was killed while it wrote
-        remove_partials(self.folder, self.checkpoints.folder)
+        remove_partials(self.folder)
+        remove_partials(self.checkpoints.folder)
+        remove_partials(options.outdir, self.generator_file.name)
 
         if options.resume:
             self.options = self._completed(options)
@@ -100,8 +102,7 @@ class Run:
             "device": device_name(),
             "git_commit": _git_commit(),
         }
-        with replacing(self._config_file) as partial:
-            partial.write_text(json.dumps(config, indent=2) + "\n")
+        write_file(self._config_file, (json.dumps(config, indent=2) + "\n").encode())
 
     def close(self) -> None:
         """Lets others have the folder."""

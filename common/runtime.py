@@ -6,6 +6,7 @@ TensorFlow loads, which importing it does.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -14,8 +15,26 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import numpy as np
+
+
+def _end_quietly(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Spares a user who presses Ctrl-C while TensorFlow loads the traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _end_quietly
+
+# Matplotlib tells of fonts that it looks for and of folders that it cannot write to, neither of
+# which matters to a grid of digits.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # C++ log lines of TensorFlow that are not errors: "I0000 00:00:...] oneDNN custom operations ...".
 _NOISE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
 import zipfile
 from collections.abc import Callable
@@ -11,9 +10,12 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
+from keras.src.legacy.saving import legacy_h5_format
 
-from common.errors import UserError
-from common.files import replacing
+from common.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
+from common.errors import UserError, first_line
+from common.files import write_file
 from common.latent import LATENT_SIZE
 
 # File formats by their suffixes and by how such files begin.
@@ -32,14 +34,11 @@ def save_generator(generator: keras.Model, path: Path) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.ERROR)  # Keras warns of HDF5 as a legacy; the chapter's name ends in .h5
-    try:
-        with replacing(path) as partial:
-            generator.save(partial)
-    finally:
-        absl.setLevel(level)
+    # What `generator.save(path)` does, which has HDF5 write to the disk, and warns of a legacy.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        legacy_h5_format.save_model_to_hdf5(generator, file, include_optimizer=False)
+    write_file(path, content.getvalue())
 
 
 def load_generator(
@@ -74,8 +73,10 @@ def load_generator(
         generator.load_weights(path)
     except Exception as error:  # whatever a file's content can make Keras and h5py raise
         raise UserError(
-            f"{path} does not hold the chapter's generator: {str(error).splitlines()[0]}"
+            f"{path} does not hold the chapter's generator: {first_line(error)}"
         ) from error
+    if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
+        raise UserError(f"{path} holds NaN or infinity: its training has diverged, train another")
     return generator
 
 
@@ -91,9 +92,14 @@ def _read_sizes(path: Path) -> tuple[int, int]:
         raise UserError(f"{path} holds a discriminator: give the file of a generator")
     if len(matrices) == 1:
         rows, columns = matrices.pop()
-        side = math.isqrt(columns // _FIRST_FILTERS)
-        if rows >= LATENT_SIZE and side and columns == side * side * _FIRST_FILTERS:
-            return 4 * side, rows - LATENT_SIZE
+        image_size = 4 * math.isqrt(columns // _FIRST_FILTERS)
+        num_labels = rows - LATENT_SIZE
+        if (
+            columns == (image_size // 4) ** 2 * _FIRST_FILTERS
+            and 0 < image_size**2 <= MAX_PIXELS
+            and (num_labels == 0 or MIN_LABELS <= num_labels <= MAX_LABELS)
+        ):
+            return image_size, num_labels
     raise UserError(f"{path} does not hold the chapter's generator: give a file saved by training")
 
 
@@ -103,13 +109,13 @@ def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
     Raises:
         UserError: It cannot be read as what its name says it is.
     """
-    signature = _SIGNATURES.get(path.suffix.lower())
+    signature = _SIGNATURES.get(path.suffix)
     if signature is None:
         raise UserError(f"generator {path}: expected a file named .h5, .hdf5 or .keras")
     shapes: list[tuple[int, ...]] = []
 
-    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+    def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and not str(name).startswith("optimizer"):
             shapes.append(item.shape)
 
     try:
@@ -124,8 +130,8 @@ def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
                 content = archive.read("model.weights.h5")
         with h5py.File(io.BytesIO(content), "r") as weights:
             weights.visititems(visit)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # whatever a damaged file can make zipfile and h5py raise
         raise UserError(
-            f"{path} is cut short or damaged ({str(error).splitlines()[0]}): save it again"
+            f"{path} is cut short or damaged ({first_line(error)}): save it again"
         ) from error
     return shapes

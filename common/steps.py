@@ -35,8 +35,11 @@ class AlternatingStep:
         self.latent = latent
         self.batch_size = batch_size
         self.rng = rng
-        # Generated images are G's only output here, so G is not compiled; see compile_model.
-        self.generator.jit_compile = False
+        # The optimizers' variables are there from now on, for a checkpoint to fill.
+        for model, thawed in ((self.discriminator, True), (self.adversarial, False)):
+            self.discriminator.trainable = thawed
+            model.optimizer.build(model.trainable_variables)
+        self.generator.jit_compile = False  # as in compile_model; G itself is not compiled
 
     def __call__(self) -> dict[str, float]:
         """Takes one step.
@@ -45,10 +48,10 @@ class AlternatingStep:
             This step's own losses and accuracies: `discriminator_loss`, `discriminator_acc`,
             `adversarial_loss` and `adversarial_acc`.
         """
-        # 1 batch of real (label 1.0) and fake (label 0.0) images
+        # D's turn: real images are 1.0, fake ones 0.0
         real = self.real.draw(self.rng, self.batch_size)
         inputs = self.latent.draw(self.rng, self.batch_size)
-        # the generator as it is when sampled: batch normalization by its moving statistics
+        # drawn as they are when sampled, with batch normalization by its moving statistics
         fake = [self.generator.predict_on_batch(inputs), *inputs[1:]]
         x = [np.concatenate(both) for both in zip(real, fake, strict=True)]
         y = np.ones((2 * self.batch_size, 1), np.float32)
@@ -59,7 +62,7 @@ class AlternatingStep:
         self.discriminator.reset_metrics()  # which before Keras 3.15 ran on from step to step
         d_loss, d_acc = self.discriminator.train_on_batch(x, y)
 
-        # 1 batch of fake images with label 1.0, through a D that is frozen: only G is trained
+        # G's turn: its fakes are called real, and it learns from what a frozen D makes of them
         inputs = self.latent.draw(self.rng, self.batch_size)
         y = np.ones((self.batch_size, 1), np.float32)
         # ... and G alone here.

@@ -29,6 +29,36 @@ from common.data import RealImages
 from common.latent import Latent
 from common.steps import AlternatingStep
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def randomized(generator):
+    """Gives every weight, the moving statistics too, a value that none has at first.
+
+    Such that the images are neither flat nor black and white. For models of Keras 2 and 3.
+    """
+    rng = np.random.default_rng(3)
+    draw = {
+        "kernel": lambda shape: rng.normal(0, 0.1, shape),
+        "bias": lambda shape: rng.normal(0, 0.1, shape),
+        "gamma": lambda shape: rng.normal(1, 0.1, shape),
+        "beta": lambda shape: rng.normal(0, 0.5, shape),
+        "moving_mean": lambda shape: rng.normal(0, 0.1, shape),
+        "moving_variance": lambda shape: rng.uniform(0.5, 2, shape),
+    }
+    names = [weight.name.split("/")[-1].split(":")[0] for weight in generator.weights]
+    shapes = [tuple(weight.shape) for weight in generator.weights]
+    generator.set_weights([draw[name](shape) for name, shape in zip(names, shapes, strict=True)])
+    return generator
+
+
+def tiles(grid: np.ndarray, image_size: int) -> np.ndarray:
+    """The 16 images of a grid: blocks of pixels with gaps of 6 around them."""
+    scale = 84 // image_size
+    starts = [6 + i * (image_size * scale + 6) for i in range(4)]
+    pixels = np.arange(image_size) * scale
+    return np.array([grid[np.ix_(y + pixels, x + pixels)] for y in starts for x in starts])
+
 
 @dataclasses.dataclass
 class Gan:

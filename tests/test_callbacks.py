@@ -6,6 +6,7 @@ from matplotlib import image as mpl_image
 
 from common.callbacks import LogLine, SampleGrid
 from common.training import run_steps
+from conftest import randomized, tiles
 
 
 def test_the_chapters_log_line(gan, capsys):
@@ -37,6 +38,7 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, c
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
     grids = SampleGrid(generator, noise_input, tmp_path / "grids")
+    randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [LogLine(), grids], train_steps=5, save_interval=2)
     names = ["00002.png", "00004.png", "00005.png"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
@@ -45,9 +47,7 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, c
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image
     grid = mpl_image.imread(grids.path(5))[:, :, 0]
-    first_image = generator.predict_on_batch(noise_input)[0, :, :, 0]
-    scale = 84 // 8
-    np.testing.assert_allclose(
-        grid[6 : 6 + 8 * scale : scale, 6 : 6 + 8 * scale : scale], first_image, atol=1 / 255
-    )
+    images = generator.predict_on_batch(noise_input)[:, :, :, 0]
+    assert images.std() > 0.1
+    np.testing.assert_allclose(tiles(grid, 8), images, atol=0.51 / 255)
     assert grid[:6].min() == pytest.approx(1.0)

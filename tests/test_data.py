@@ -72,7 +72,7 @@ TWO = np.array([0, 1])
     ("arrays", "complaint"),
     [
         ({"x_train": zeros(2, 8, 8)}, "has no array y_train, only x_train"),
-        ({"images": TWO}, "has no array x_train and no y_train, only images"),
+        ({"images": TWO}, "has no array x_train, only images"),
         ({}, "only none at all"),
         ({"x_train": zeros(2, 8, 8, 1), "y_train": TWO}, "uint8 of shape (2, 8, 8, 1), expected"),
         ({"x_train": zeros(2, 64), "y_train": TWO}, "uint8 of shape (2, 64), expected"),
@@ -133,8 +133,8 @@ def test_files_that_are_no_npz_refused(tmp_path):
         (IMAGES, idx(zeros(40, 8, 8))[:-1], "has 2575 bytes, its header promises 2576"),
         (IMAGES, idx(zeros(40, 8, 8)) + b"0", "has 2577 bytes, its header promises 2576"),
         (IMAGES, idx(zeros(40, 8, 8))[:9], "has 9 bytes, its header promises"),
-        (f"{IMAGES}.gz", b"not compressed", "cannot be read (Not a gzipped file"),
-        (f"{IMAGES}.gz", gzip.compress(idx(zeros(40, 8, 8)))[:-9], "cannot be read (Compressed"),
+        (f"{IMAGES}.gz", b"not compressed", "cannot be read: Not a gzipped file"),
+        (f"{IMAGES}.gz", gzip.compress(idx(zeros(40, 8, 8)))[:-9], "cannot be read: Compressed"),
         (LABELS, idx(zeros(39)), "expected integers of shape (40,)"),
     ],
 )

@@ -1,49 +1,50 @@
 """Files appear whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import check_writable, replacing
+from common.files import check_writable, remove_partials, write_file
 
 
-def test_replaces_at_the_end_only(tmp_path):
+def test_writes_and_replaces(tmp_path):
     path = tmp_path / "new" / "grid.png"
-    with replacing(path) as partial:
-        partial.write_text("first")
-        assert partial.suffix == ".png"
-        assert not path.exists()
-    assert path.read_text() == "first"
-    with replacing(path) as partial:
-        partial.write_text("second")
-        assert path.read_text() == "first"
-    assert path.read_text() == "second"
+    write_file(path, b"first")
+    assert path.read_bytes() == b"first"
+    write_file(path, b"second")
+    assert path.read_bytes() == b"second"
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+    """Wherever it happens; until the rename the old file is seen."""
     path = tmp_path / "grid.png"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as partial:
-        partial.write_text("half of the ne")
-        raise ZeroDivisionError
+
+    def fail(*_):
+        assert path.read_text() == "old"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*((os, "fsync") if failing == "fsync" else (Path, "replace")), fail)
+    with pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"):
+        write_file(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_is_the_users_to_mend(tmp_path):
+def test_a_full_device(tmp_path, monkeypatch):
+    """The kernel's own, at the first byte."""
     path = tmp_path / "grid.png"
     path.write_text("old")
-    with (
-        pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"),
-        replacing(path) as partial,
-    ):
-        partial.symlink_to("/dev/full")
-        with partial.open("w") as file:
-            file.write("new")
+    monkeypatch.setattr("common.files._beside", lambda _: Path("/dev/full"))
+    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # of all files, not this one
+    with pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"):
+        write_file(path, b"new")
     assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_check_writable_leaves_nothing_but_the_folder(tmp_path):
@@ -68,3 +69,14 @@ def test_check_writable_complains(tmp_path):
     (tmp_path / "dcgan_mnist.h5").mkdir()
     with pytest.raises(UserError, match="there is a folder of that name"):
         check_writable(tmp_path / "dcgan_mnist.h5")
+
+
+def test_remove_partials(tmp_path):
+    """Of the files named; what else is in the folder is none of our business."""
+    stays = [".cgan_mnist.h5.123.partial", ".bashrc", "dcgan_mnist.h5", "notes.1.partial"]
+    for name in [*stays, ".dcgan_mnist.h5.123.partial"]:
+        (tmp_path / name).touch()
+    remove_partials(tmp_path, "dcgan_mnist.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays[1:])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from common.keras2 import BatchNormalization, RMSprop
+from common.keras2 import BatchNormalization, RMSprop, decaying
 
 # Gradients as this GAN has them: many are far below the 3e-4 that Keras 3's epsilon amounts to.
 GRADIENTS = np.random.default_rng(0).normal(size=(50, 200)) * np.logspace(-9, 0, 200)
@@ -27,7 +27,7 @@ def test_rmsprop_is_its_formula(decay):
         v = rho * v + (1 - rho) * g**2
         w -= lr / (1 + decay * n) * g / (np.sqrt(v) + epsilon)
     # float32 weights around 1 are 6e-8 off at each of 50 updates
-    np.testing.assert_allclose(minimize(RMSprop(lr, decay), keras.Variable), w, atol=3e-6)
+    np.testing.assert_allclose(minimize(RMSprop(decaying(lr, decay)), keras.Variable), w, atol=3e-6)
 
 
 @pytest.mark.parametrize("decay", [6e-8, 0.1])
@@ -35,13 +35,15 @@ def test_rmsprop_is_its_formula(decay):
 def test_rmsprop_is_keras_2s(decay):
     oracle = tf_keras.optimizers.legacy.RMSprop(lr=2e-4, decay=decay)
     np.testing.assert_allclose(
-        minimize(RMSprop(2e-4, decay), keras.Variable), minimize(oracle, tf.Variable), atol=1e-6
+        minimize(RMSprop(decaying(2e-4, decay)), keras.Variable),
+        minimize(oracle, tf.Variable),
+        atol=1e-6,
     )
 
 
 def test_the_chapters_decay_shows():
     """3e-8 a step is below float32's resolution near 1, but not after 40,000 steps."""
-    schedule = RMSprop(2e-4, 6e-8)._learning_rate
+    schedule = decaying(2e-4, 6e-8)
     assert float(schedule(0)) == pytest.approx(2e-4, rel=1e-7)
     assert float(schedule(40000)) == pytest.approx(2e-4 / 1.0024, rel=2e-7)
 
@@ -82,6 +84,24 @@ def test_batch_normalization_is_keras_2s(feature_maps):
         )
     for weight, expected in zip(ours.get_weights(), oracle.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_over_several_devices_it_is_kerass(feature_maps):
+    """The fused kernel knows the batch of one device only."""
+    synchronized = BatchNormalization(synchronized=True)
+    keras_own = keras.layers.BatchNormalization()
+    for layer in (synchronized, keras_own):
+        layer(feature_maps, training=True)
+    for weight, expected in zip(synchronized.get_weights(), keras_own.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_the_optimizer_survives_its_own_configuration():
+    optimizer = RMSprop(decaying(2e-4, 0.1), rho=0.8)
+    again = RMSprop.from_config(optimizer.get_config())
+    np.testing.assert_array_equal(
+        minimize(again, keras.Variable), minimize(optimizer, keras.Variable)
+    )
 
 
 def test_a_frozen_layer_does_not_learn(feature_maps):

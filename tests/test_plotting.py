@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 from common.errors import UserError
-from common.plotting import image_grid, plot_images, resolve_show
+from common.plotting import image_grid, plot_images, resolve_show, show_picture
 from conftest import ENVIRONMENT
 
 
@@ -88,3 +88,33 @@ def test_a_terminal_without_a_display_shows_nothing_and_says_nothing(backend):
     assert done.returncode == 0
     assert os.read(master, 10_000).decode() == "shown: False\r\n"
     os.close(master)
+
+
+def test_a_shown_picture_is_the_file_pixel_by_pixel(tmp_path, rng, monkeypatch):
+    """On a canvas without a window: what `plt.show` would have shown is looked at instead."""
+    from matplotlib import pyplot as plt
+
+    plt.switch_backend("agg")
+    images = rng.uniform(0, 1, (16, 28, 28, 1)).astype(np.float32)
+    path = tmp_path / "grid.png"
+    plot_images(as_generator(images), [np.arange(16)], path)
+    shown = []
+
+    def show():
+        figure = plt.gcf()
+        figure.canvas.draw()
+        shown.append(np.asarray(figure.canvas.buffer_rgba()) / 255)
+
+    monkeypatch.setattr(plt, "show", show)
+    show_picture(path)
+    np.testing.assert_allclose(shown[0], mpl_image.imread(path), atol=0.5 / 255)
+    assert not plt.get_fignums()
+
+
+def test_a_display_that_has_gone_costs_a_line(tmp_path, monkeypatch, capsys):
+    from matplotlib import pyplot as plt
+
+    plot_images(as_generator(np.zeros((16, 8, 8, 1))), [np.arange(16)], tmp_path / "grid.png")
+    monkeypatch.setattr(plt, "figure", lambda *_, **__: 1 / 0)
+    show_picture(tmp_path / "grid.png")
+    assert capsys.readouterr().err == f"{tmp_path / 'grid.png'} cannot be shown: division by zero\n"

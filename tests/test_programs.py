@@ -11,9 +11,8 @@ import pytest
 from matplotlib import image as mpl_image
 
 import chapter
-from conftest import ENVIRONMENT
+from conftest import ENVIRONMENT, ROOT, randomized, tiles
 
-ROOT = Path(__file__).resolve().parent.parent
 PARAMETERS = {
     "dcgan_mnist": ("1,080,577", "1,301,505", "2,382,082"),
     "cgan_mnist": ("1,090,001", "1,364,225", "2,454,226"),
@@ -128,7 +127,7 @@ def test_sampling(trained, tmp_path):
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
     """As the chapter does it, with a file such as the book's readers have."""
-    oracle = chapter.build_generator(num_labels=10)
+    oracle = randomized(chapter.build_generator(num_labels=10))
     oracle.save(tmp_path / "cgan_mnist.h5")
     done = run(tmp_path, "cgan_mnist", "--generator=cgan_mnist.h5", "--digit=8", "--seed=3")
     assert done.returncode == 0, done.stderr
@@ -140,8 +139,8 @@ def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
     noise = np.random.default_rng(3).uniform(-1, 1, (16, 100))
     expected = oracle.predict([noise, np.eye(10)[np.full(16, 8)]], verbose=0)
     picture = mpl_image.imread(tmp_path / "test_outputs" / "00008.png")[:, :, 0]
-    first_image = picture[6 : 6 + 28 * 3 : 3, 6 : 6 + 28 * 3 : 3]
-    np.testing.assert_allclose(first_image, expected[0, :, :, 0], atol=0.6 / 255)
+    assert expected.std() > 0.2
+    np.testing.assert_allclose(tiles(picture, 28), expected[:, :, :, 0], atol=0.51 / 255)
 
 
 def test_own_data(tmp_path, small_data):
@@ -210,19 +209,23 @@ def test_memory_does_not_grow_with_the_steps():
     """Of networks so small that what a step leaves behind shows within seconds."""
     printed = run_code(
         """
-import os
+import os, sys, tempfile
+from pathlib import Path
 import numpy as np
 import conftest, dcgan_mnist
+from common.callbacks import LogLine, SampleGrid
 from common.training import run_steps
 gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
 models = gan.models(image_size=8)
 images = np.zeros((10, 8, 8), np.uint8)
 step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4)
-for steps in (200, 400):
-    run_steps(models[2], step, [], [], steps, 100)
+grids = SampleGrid(models[0], step.latent.draw(step.rng, 16), Path(tempfile.mkdtemp()))
+history = []
+for steps in (300, 1300):
+    run_steps(models[2], step, history, [LogLine(), grids], steps, 50)
     pages = int(open("/proc/self/statm").read().split()[1])
-    print(pages * os.sysconf("SC_PAGE_SIZE"))
+    print("resident", pages * os.sysconf("SC_PAGE_SIZE"))
 """
     )
-    early, late = map(int, printed.split())
-    assert late - early < 10e6
+    early, late = map(int, re.findall(r"resident (\d+)", printed))
+    assert late - early < 5e6

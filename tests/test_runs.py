@@ -164,7 +164,10 @@ def test_a_config_that_cannot_be_read(start, started):
 
 
 def test_what_a_killed_process_left_half_written_is_removed(start, started):
-    halves = [".config.123.json", ".00007.123.png", "checkpoints/.00007.9.npz"]
+    halves = [
+        *(".config.json.123.partial", ".00007.png.123.partial"),
+        *("checkpoints/.00007.npz.9.partial", "../.dcgan_mnist.h5.9.partial"),
+    ]
     for name in halves:
         (started / name).write_text("half")
     start("--resume")

@@ -4,16 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from common import runtime
-from conftest import ENVIRONMENT
-
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import ENVIRONMENT, ROOT
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
