@@ -11,7 +11,6 @@ ENVIRONMENT = {
 }
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
-from common import runtime  # before Keras, which it sets up  # isort: skip
 
 import contextlib
 import dataclasses
@@ -94,10 +93,9 @@ class Gan:
         return AlternatingStep(models, real, Latent(num_labels=self.num_labels), batch_size, rng)
 
 
-@pytest.fixture(params=["dcgan", "cgan"])
+@pytest.fixture(params=["dcgan", "cgan"], scope="module")
 def gan(request: pytest.FixtureRequest) -> Gan:
-    """Each of the two in turn, from the same initial weights every time."""
-    runtime.seed_everything(0)
+    """Each of the two in turn."""
     if request.param == "dcgan":
         return Gan("dcgan_mnist", dcgan_mnist, num_labels=0)
     return Gan("cgan_mnist", cgan_mnist, num_labels=10)
@@ -108,7 +106,8 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-@pytest.fixture
-def small_data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+@pytest.fixture(scope="module")
+def small_data() -> tuple[np.ndarray, np.ndarray]:
     """40 random images of 8 x 8 pixels, the smallest the networks can halve and double twice."""
+    rng = np.random.default_rng(0)
     return rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10

@@ -247,7 +247,7 @@ def test_a_size_no_generator_has_is_refused_before_it_is_built(load, tmp_path):
         load(tmp_path / "huge.h5")
 
 
-@pytest.mark.parametrize("limit", [0, 1000, 100_000, 1_000_000])
+@pytest.mark.parametrize("limit", [0, 100_000])
 def test_a_disk_that_fills_up_while_a_generator_is_saved(tmp_path, limit):
     """HDF5 itself would take the process down with it."""
     pytest.importorskip("resource")

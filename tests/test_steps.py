@@ -36,13 +36,13 @@ class Spy:
         model.train_on_batch = recorded
 
 
-@pytest.fixture
-def spied(gan, small_data, rng):
-    """Three steps: `(generator, D's calls, adversarial's calls, logs, data)`."""
+@pytest.fixture(scope="module")
+def spied(gan, small_data):
+    """Three steps: `(generator, D's calls, adversarial's calls, logs)`."""
     models = generator, discriminator, adversarial = gan.models(image_size=8)
     d = Spy(discriminator, (generator, discriminator))
     a = Spy(adversarial, (generator, discriminator))
-    step = gan.step(models, *small_data, rng, batch_size=6)
+    step = gan.step(models, *small_data, np.random.default_rng(0), batch_size=6)
     logs = [step() for _ in range(3)]
     assert len(d.calls) == len(a.calls) == 3
     return generator, d.calls, a.calls, logs
