@@ -29,7 +29,7 @@ _TRAINING = (
     "overwrite",
 )
 # What belongs to a run, and not to the command that starts it or goes on with it.
-_OF_THE_RUN = (
+OF_THE_RUN = (
     "train_steps",
     "batch_size",
     "save_interval",
@@ -61,10 +61,9 @@ class Options(argparse.Namespace):
         """These options, with those of a run for what was not given.
 
         Args:
-            flags: The run's, as its config.json has them.
+            flags: Those `OF_THE_RUN`, as its config.json has them.
         """
-        run = {name: flags[name] for name in _OF_THE_RUN} | {"data": Path(flags["data"])}
-        return Options(**{**vars(self), **run, **self.given})
+        return Options(**vars(self) | flags | {"data": Path(flags["data"])} | self.given)
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,11 +8,12 @@ import secrets
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import filelock
 
 from common.checkpoints import Checkpoints
-from common.cli import Options
+from common.cli import OF_THE_RUN, Options
 from common.data import checksum
 from common.errors import UserError
 from common.files import check_writable, remove_partials, write_file
@@ -49,9 +50,8 @@ class Run:
 
         check_writable(self.generator_file)
         check_writable(self._config_file)
-        self._lock = filelock.FileLock(
-            self.folder / "lock"
-        )  # gone with the process, however it ends
+        # the system takes the lock away from a process that ends, in whatever way
+        self._lock = filelock.FileLock(self.folder / "lock")
         try:
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -73,7 +73,7 @@ class Run:
             if options.seed is None:
                 options.seed = secrets.randbelow(2**32)  # to be known when the run goes on
         self._data_checksum = checksum(self.options.data)
-        if options.resume and self._data_checksum != self._read_config()["data_sha256"]:
+        if options.resume and self._data_checksum != self._read_config()[1]:
             raise UserError(
                 f"argument --data: {self.options.data} is not what the run in {self.folder} "
                 "was started with: give that, or --overwrite to start afresh"
@@ -108,21 +108,23 @@ class Run:
         """Lets others have the folder."""
         self._lock.release()
 
-    def _read_config(self) -> dict:
+    def _read_config(self) -> tuple[dict[str, Any], str]:
+        """What the run was started with: its flags, and the checksum of its data."""
         try:
-            return json.loads(self._config_file.read_text())
+            config = json.loads(self._config_file.read_text())
+            return {name: config["flags"][name] for name in OF_THE_RUN}, config["data_sha256"]
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder} holds no run to go on with: leave out --resume"
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self._config_file} cannot be read: start afresh with --overwrite"
             ) from error
 
     def _completed(self, options: Options) -> Options:
         """Takes what is not given from the start of the run, and checks what is."""
-        started_with = self._read_config()["flags"]
+        started_with, _ = self._read_config()
         options = options.completed_by(started_with)
         for name in _MATHEMATICS:
             if getattr(options, name) != started_with[name]:

@@ -157,8 +157,9 @@ def test_there_must_be_a_run_to_resume(start):
         start("--resume")
 
 
-def test_a_config_that_cannot_be_read(start, started):
-    (started / "config.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"flags": {}}', '{"flags": []}'])
+def test_a_config_that_cannot_be_read(start, started, content):
+    (started / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config.json cannot be read: start afresh"):
         start("--resume")
 
