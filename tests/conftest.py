@@ -11,7 +11,9 @@ ENVIRONMENT = {
 }
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
+import common.runtime  # noqa: F401  # before Keras, which it sets up
 
+# isort: split
 import contextlib
 import dataclasses
 import tempfile
