@@ -20,6 +20,7 @@ from common.checkpoints import FIGURES, Checkpoints, TrainingState
 from common.errors import UserError
 from common.files import write_file
 from common.plotting import plot_images
+from common.runs import Run
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -85,9 +86,30 @@ class StopOnDivergence(StepCallback):
         for name, figure in logs.items():
             if not math.isfinite(figure):
                 raise UserError(
-                    f"training has diverged: {name} is {figure} in step {self.step}; the last "
-                    "checkpoint is from before: start again with another --seed"
+                    f"training has diverged: {name} is {figure} in step {self.step}; what was "
+                    "saved is from before: start again with another --seed"
                 )
+
+
+class BeginRun(keras.callbacks.Callback):
+    """Makes the run's folder its own when the first step has been taken, and not before.
+
+    So neither a batch too large for the memory nor a loss that is NaN from the start costs
+    anyone the run that was there.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run: Run | None = run
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Begins the run, once."""
+        if self.run is not None:
+            self.run.begin()
+            self.run = None
 
 
 class SaveState(keras.callbacks.Callback):
@@ -128,6 +150,12 @@ class SaveState(keras.callbacks.Callback):
         steps = len(self.state.history)
         if steps == self._saved:
             return
+        self.write_history()
+        self.checkpoints.save(self.state)
+        self._saved = steps
+
+    def write_history(self) -> None:
+        """Writes the table."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("step", *FIGURES))
@@ -135,8 +163,6 @@ class SaveState(keras.callbacks.Callback):
             # nine digits are all that float32 has
             table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])
         write_file(self.history_file, text.getvalue().encode())
-        self.checkpoints.save(self.state)
-        self._saved = steps
 
 
 class StopOnSignal(keras.callbacks.Callback):
@@ -152,7 +178,9 @@ class StopOnSignal(keras.callbacks.Callback):
 
     def __enter__(self) -> StopOnSignal:
         self._handlers = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._stop)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a script
         }
         return self
 

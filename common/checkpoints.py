@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,14 +39,19 @@ class TrainingState:
     Args:
         step: Holds both networks, both optimizers and the random generator.
         noise_input: The generator's inputs for the sample grids.
+        identity: What the run was started with, so that no other run takes on its state: anything
+            that JSON can hold.
 
     Attributes:
         history: The `FIGURES` of every step so far; its length is the number of steps taken.
     """
 
-    def __init__(self, step: AlternatingStep, noise_input: list[np.ndarray]) -> None:
+    def __init__(
+        self, step: AlternatingStep, noise_input: list[np.ndarray], identity: dict[str, Any]
+    ) -> None:
         self.step = step
         self.noise_input = noise_input
+        self.identity = identity
         self.history: list[tuple[float, ...]] = []
 
     def _variables(self) -> dict[str, list]:
@@ -66,14 +74,17 @@ class TrainingState:
             arrays[f"noise_input/{i}"] = array
         arrays["history"] = np.array(self.history, np.float64).reshape(-1, len(FIGURES))
         arrays["rng"] = np.array(json.dumps(self.step.rng.bit_generator.state))
+        arrays["identity"] = np.array(json.dumps(self.identity))
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Takes on a state that `arrays` gave, all of it or nothing.
 
         Raises:
-            ValueError: These are not the arrays of such a run.
+            ValueError: These are not the arrays of this run.
         """
+        if json.loads(str(arrays["identity"])) != self.identity:
+            raise ValueError("it is of another run")
         expected = {name: array.shape for name, array in self.arrays().items() if name != "history"}
         found = {name: array.shape for name, array in arrays.items() if name != "history"}
         if expected != found:
@@ -102,7 +113,8 @@ class Checkpoints:
 
     def files(self) -> list[Path]:
         """The files there are, the newest first."""
-        return sorted(self.folder.glob("[0-9]*.npz"), key=_steps, reverse=True)
+        files = [file for file in self.folder.glob("*.npz") if re.fullmatch(r"\d{5,}", file.stem)]
+        return sorted(files, key=_steps, reverse=True)
 
     def steps(self) -> int:
         """The steps that the newest one was saved after; 0 if there is none."""
@@ -116,7 +128,7 @@ class Checkpoints:
         """
         arrays = state.arrays()
         for name, array in arrays.items():
-            if name != "rng" and not np.isfinite(array).all():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise UserError(
                     f"training has diverged: after {len(state.history)} steps {name.split('/')[0]} "
                     "holds NaN or infinity: start again with another --seed"
@@ -127,20 +139,30 @@ class Checkpoints:
         # those of later steps were damaged, or this run would have gone on from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
         for file in set(self.files()) - set(kept):
-            file.unlink()
+            with suppress(OSError):  # one too many does no harm
+                file.unlink()
 
     def restore(self, state: TrainingState) -> None:
         """Restores the newest checkpoint that can be read; without any, the state stays as it is.
 
         Raises:
-            UserError: There are checkpoints, and all of them are damaged.
+            UserError: There are checkpoints, and all of them are damaged, or not to be read now.
         """
         files = self.files()
         for file in files:
             try:
-                with file.open("rb") as opened, np.load(opened) as archive:
-                    state.restore({name: archive[name] for name in archive})
+                content = file.read_bytes()
+            except OSError as error:
+                raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
+            try:
+                with np.load(io.BytesIO(content)) as archive:
+                    arrays = {name: archive[name] for name in archive}
+                if len(arrays["history"]) != _steps(file):
+                    raise ValueError("it is of another step")
+                state.restore(arrays)
                 return
+            except MemoryError:
+                raise
             except Exception as error:  # whatever damage can make NumPy raise
                 print(
                     f"checkpoint {file} is damaged ({first_line(error)}): trying the one before",

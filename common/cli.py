@@ -196,7 +196,10 @@ class Parser(argparse.ArgumentParser):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             self.exit(1)
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # all files have messages of their own, but for stdout
+            # of stdout; all files have messages of their own
+            if error.errno == errno.EIO:  # the terminal has gone
+                self.exit(1)
+            if error.errno != errno.ENOSPC:
                 raise
             self.error("no space left on the device that the output goes to: free some")
         except KeyboardInterrupt:

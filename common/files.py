@@ -83,7 +83,6 @@ def _sync_folder(folder: Path) -> None:
     """Makes a rename outlast a power cut, where the system has a way to."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
-        try:
+        with suppress(OSError):  # not all file systems have one
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        os.close(descriptor)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import secrets
 import subprocess
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import filelock
 from common.checkpoints import Checkpoints
 from common.cli import OF_THE_RUN, Options
 from common.data import checksum
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.files import check_writable, remove_partials, write_file
 from common.runtime import device_name
 
@@ -33,6 +35,7 @@ class Run:
 
     Attributes:
         options: The options of this run, complete.
+        identity: What makes it this run and no other.
         folder: Holds config.json, history.csv, the sample grids and the checkpoints.
         generator_file: Where the trained generator goes.
         checkpoints: The checkpoints of this run.
@@ -50,57 +53,53 @@ class Run:
 
         check_writable(self.generator_file)
         check_writable(self._config_file)
-        # the system takes the lock away from a process that ends, in whatever way
-        self._lock = filelock.FileLock(self.folder / "lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise UserError(
-                f"another process is training in {self.folder}: "
-                "wait for it to end, or give another --outdir"
-            ) from None
+        self._lock = self._locked()
         # left by a process that was killed while it wrote
         remove_partials(self.folder)
         remove_partials(self.checkpoints.folder)
         remove_partials(options.outdir, self.generator_file.name)
 
         if options.resume:
-            self.options = self._completed(options)
+            options, data_checksum = self._completed(options)
         else:
             if not options.overwrite:
                 self._refuse_to_overwrite()
-            self.options = options
             if options.seed is None:
                 options.seed = secrets.randbelow(2**32)  # to be known when the run goes on
-        self._data_checksum = checksum(self.options.data)
-        if options.resume and self._data_checksum != self._read_config()[1]:
-            raise UserError(
-                f"argument --data: {self.options.data} is not what the run in {self.folder} "
-                "was started with: give that, or --overwrite to start afresh"
-            )
+            data_checksum = checksum(options.data)
+        self.options = options
+        flags = {name: getattr(options, name) for name in OF_THE_RUN}
+        flags["data"] = str(options.data.resolve())
+        self._start = {"flags": flags, "data_sha256": data_checksum}
+        self.identity = {name: flags[name] for name in _MATHEMATICS} | {
+            "data_sha256": data_checksum
+        }
 
     def begin(self) -> None:
-        """Makes the folder this run's own: the last moment before the first step.
+        """Makes the folder this run's own, once it has shown that it can take a step.
 
         Raises:
             UserError: It cannot be written.
         """
-        if not self.options.resume:
+        earlier = []
+        if self.options.resume:
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                before = json.loads(self._config_file.read_text())
+                ground = {name: before[name] for name in ("versions", "device", "git_commit")}
+                earlier = [*before.get("earlier", []), ground]
+        elif self.options.overwrite:
             self._clear()
-        flags = {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in vars(self.options).items()
-            if name != "given"
-        }
-        flags["data"] = str(self.options.data.resolve())
         packages = ("tensorflow", "keras", "numpy", "matplotlib", "h5py")
-        config = {
-            "flags": flags,
-            "data_sha256": self._data_checksum,
+        config = self._start | {
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in packages},
             "device": device_name(),
             "git_commit": _git_commit(),
+            "command": {
+                name: str(value) if isinstance(value, Path) else value
+                for name, value in self.options.given.items()
+            },
+            "earlier": earlier,  # what the steps before a resumption were computed with
         }
         write_file(self._config_file, (json.dumps(config, indent=2) + "\n").encode())
 
@@ -108,23 +107,43 @@ class Run:
         """Lets others have the folder."""
         self._lock.release()
 
-    def _read_config(self) -> tuple[dict[str, Any], str]:
-        """What the run was started with: its flags, and the checksum of its data."""
+    def _locked(self) -> filelock.BaseFileLock:
+        # the system takes the lock away from a process that ends, in whatever way
+        lock = filelock.FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise UserError(
+                f"another process is training in {self.folder}: "
+                "wait for it to end, or give another --outdir"
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot lock {self.folder / 'lock'}: {first_line(error)}") from error
+        return lock
+
+    def _started_with(self) -> tuple[dict[str, Any], str]:
+        """The flags of the run in the folder, and the checksum of its data."""
         try:
             config = json.loads(self._config_file.read_text())
-            return {name: config["flags"][name] for name in OF_THE_RUN}, config["data_sha256"]
+            return _checked(config["flags"]), config["data_sha256"]
         except FileNotFoundError:
+            if self.checkpoints.files():
+                raise UserError(
+                    f"{self._config_file} is missing, without which its checkpoints cannot be "
+                    "gone on with: put it back, or start afresh with --overwrite"
+                ) from None
             raise UserError(
                 f"{self.folder} holds no run to go on with: leave out --resume"
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{self._config_file} cannot be read: start afresh with --overwrite"
+                f"{self._config_file} cannot be read ({first_line(error)}): "
+                "mend it, or start afresh with --overwrite"
             ) from error
 
-    def _completed(self, options: Options) -> Options:
+    def _completed(self, options: Options) -> tuple[Options, str]:
         """Takes what is not given from the start of the run, and checks what is."""
-        started_with, _ = self._read_config()
+        started_with, data_sha256 = self._started_with()
         options = options.completed_by(started_with)
         for name in _MATHEMATICS:
             if getattr(options, name) != started_with[name]:
@@ -139,7 +158,18 @@ class Run:
                 f"argument --train-steps: {options.train_steps} given, the run in {self.folder} "
                 f"has already taken {steps}: give at least as many"
             )
-        return options
+        if checksum(options.data) != data_sha256:
+            raise UserError(
+                f"argument --data: {options.data} is not what the run in {self.folder} "
+                "was started with: give that, or --overwrite to start afresh"
+            )
+        return options, data_sha256
+
+    def _products(self) -> list[Path]:
+        """What a run leaves in its folder, but for config.json."""
+        grids = [file for file in self.folder.glob("*.png") if re.fullmatch(r"\d{5,}", file.stem)]
+        histories = self.folder.glob("history.csv")
+        return [*grids, *histories, *self.checkpoints.files()]
 
     def _refuse_to_overwrite(self) -> None:
         if self._config_file.exists() or self.checkpoints.files():
@@ -147,21 +177,38 @@ class Run:
                 f"{self.folder} holds a run that has reached step {self.checkpoints.steps()}: "
                 "add --resume to go on with it, or --overwrite to start afresh"
             )
-        if self.generator_file.exists():
-            raise UserError(
-                f"{self.generator_file} is there already: "
-                "move it away, or add --overwrite to replace it"
-            )
+        for file in [self.generator_file, *self._products()]:
+            if file.exists():
+                raise UserError(
+                    f"{file} is there already: move it away, or add --overwrite to replace it"
+                )
 
     def _clear(self) -> None:
         """Removes an earlier run, all but its generator, which is replaced when there is a new one.
 
-        What tells of the run goes last, so that until then it can still go on.
+        What tells of the run goes last, so that until then it is there to see.
         """
-        grids = self.folder.glob("[0-9]*.png")
-        for file in [*grids, *self.checkpoints.files(), self.folder / "history.csv"]:
-            file.unlink(missing_ok=True)
-        self._config_file.unlink(missing_ok=True)
+        for file in [*self._products(), self._config_file]:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot remove {file}: {error.strerror}") from error
+
+
+def _checked(flags: dict[str, Any]) -> dict[str, Any]:
+    """The flags `OF_THE_RUN`.
+
+    Raises:
+        ValueError: One is not what the command line would have taken; KeyError: one is missing.
+    """
+    for name in ("train_steps", "batch_size", "save_interval", "checkpoint_interval"):
+        value = flags[name]
+        optional = name == "checkpoint_interval" and value is None
+        if not optional and not (isinstance(value, int) and value > 0):
+            raise ValueError(f"{name} is {value!r}")
+    if not isinstance(flags["seed"], int) or not isinstance(flags["data"], str):
+        raise ValueError("seed is no number, or data no path")
+    return {name: flags[name] for name in OF_THE_RUN}
 
 
 def _git_commit() -> str | None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from common.callbacks import LogLine, SampleGrid, SaveState, StopOnDivergence, StopOnSignal
+from common.callbacks import (
+    BeginRun,
+    LogLine,
+    SampleGrid,
+    SaveState,
+    StopOnDivergence,
+    StopOnSignal,
+)
 from common.checkpoints import FIGURES, TrainingState
 from common.plotting import resolve_show, show_picture
 from common.runs import Run
@@ -31,11 +39,10 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
     """
     options = run.options
     show = resolve_show(options.show)
-    state = TrainingState(step, noise_input)
+    state = TrainingState(step, noise_input, run.identity)
     if options.resume:
         run.checkpoints.restore(state)
         print(f"{run.folder} goes on after {len(state.history)} steps", flush=True)
-    run.begin()
 
     grids = SampleGrid(step.generator, noise_input, run.folder)
     saved = SaveState(
@@ -44,21 +51,24 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         run.folder / "history.csv",
         interval=options.checkpoint_interval or options.save_interval,
     )
+    if options.resume:
+        saved.write_history()  # of the steps that count, where an older checkpoint was taken
     with StopOnSignal() as stop:
         run_steps(
             step.adversarial,
             step,
             state.history,
-            [LogLine(), StopOnDivergence(), grids, saved, stop],
+            [LogLine(), StopOnDivergence(), BeginRun(run), grids, saved, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
         )
         save_generator(step.generator, run.generator_file)
     run.close()
-    if stop.signal is not None:
+    if stop.signal is not None and len(state.history) < options.train_steps:
+        outdir = f" --outdir {options.outdir}" if options.outdir != Path() else ""
         print(
             f"stopped after {len(state.history)} steps; checkpoint in {run.checkpoints.folder}, "
-            f"generator in {run.generator_file}; go on with --resume",
+            f"generator in {run.generator_file}; go on with --resume{outdir}",
             file=sys.stderr,
         )
         sys.exit(128 + stop.signal)

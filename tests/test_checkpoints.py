@@ -1,5 +1,9 @@
 """The state of a run in a file and back, and files that have been damaged."""
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,7 +18,8 @@ def new_state(gan, small_data):
 
     def make(seed=0):
         step = gan.step(gan.models(8), *small_data, np.random.default_rng(seed), batch_size=4)
-        return TrainingState(step, step.latent.draw(np.random.default_rng(seed), 16))
+        noise_input = step.latent.draw(np.random.default_rng(seed), 16)
+        return TrainingState(step, noise_input, {"seed": 0})
 
     return make
 
@@ -136,11 +141,63 @@ def test_a_damaged_checkpoint_is_passed_over(new_state, tmp_path, capsys):
 def test_a_checkpoint_of_other_networks_is_no_checkpoint(new_state, gan, small_data, tmp_path):
     images = np.zeros((40, 12, 12), np.uint8)
     step = gan.step(gan.models(12), images, small_data[1], np.random.default_rng(0), 4)
-    Checkpoints(tmp_path).save(TrainingState(step, step.latent.draw(step.rng, 16)))
+    noise_input = step.latent.draw(step.rng, 16)
+    Checkpoints(tmp_path).save(TrainingState(step, noise_input, {"seed": 0}))
     state, untouched = new_state(), new_state()
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
         Checkpoints(tmp_path).restore(state)
     assert_same(state, untouched)
+
+
+def test_a_checkpoint_of_another_run_is_no_checkpoint(new_state, tmp_path, capsys):
+    """Even if all its arrays fit."""
+    Checkpoints(tmp_path).save(new_state())
+    state = new_state()
+    state.identity = {"seed": 1}
+    with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
+        Checkpoints(tmp_path).restore(state)
+    assert "is damaged (it is of another run)" in capsys.readouterr().out
+
+
+def test_a_checkpoint_under_another_ones_name_is_no_checkpoint(new_state, tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    take_steps(state, 2)
+    checkpoints.save(state)
+    (tmp_path / "00009.npz").write_bytes((tmp_path / "00002.npz").read_bytes())
+    resumed = new_state()
+    checkpoints.restore(resumed)
+    assert len(resumed.history) == 2
+    assert "00009.npz is damaged (it is of another step)" in capsys.readouterr().out
+
+
+def test_a_users_own_files_are_left_alone(new_state, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    mine = ["00001_backup.npz", "00001 (copy).npz", "notes.npz", "00000.npz.bak"]
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    for _ in range(4):
+        take_steps(state, 1)
+        checkpoints.save(state)
+    checkpoints.restore(state)
+    assert len(state.history) == 4
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_called_damaged(
+    new_state, tmp_path, monkeypatch
+):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(new_state())
+
+    def denied(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    state = new_state()
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(UserError, match=r"00000.npz cannot be read: Permission denied"):
+        checkpoints.restore(state)
 
 
 def test_weights_that_are_not_finite_are_not_saved(new_state, tmp_path):

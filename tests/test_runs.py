@@ -56,17 +56,18 @@ def test_the_folder_explains_itself(start, tmp_path):
     start("--seed=3", "--batch-size=8").begin()
     config = json.loads((tmp_path / "runs" / "dcgan_mnist" / "config.json").read_text())
     assert config["flags"] == {
-        "generator": None,
         "train_steps": 40000,
         "batch_size": 8,
         "save_interval": 500,
         "checkpoint_interval": None,
         "data": str(tmp_path / "set.npz"),
-        "resume": False,
-        "overwrite": False,
         "seed": 3,
+    }
+    assert config["command"] == {
         "outdir": str(tmp_path / "runs"),
-        "show": None,
+        "data": str(tmp_path / "set.npz"),
+        "seed": 3,
+        "batch_size": 8,
     }
     assert config["versions"].keys() >= {"python", "tensorflow", "keras", "numpy"}
     assert config["versions"]["python"] == sys.version.split()[0]
@@ -101,12 +102,24 @@ def test_a_generator_from_elsewhere_is_not_overwritten_by_accident(start, tmp_pa
     ).read_text() == "precious"  # until there is a new one
 
 
+def test_grids_from_elsewhere_are_not_overwritten_by_accident(start, tmp_path):
+    """Those of the chapter's own program, for example, which leaves nothing else in the folder."""
+    folder = tmp_path / "runs" / "dcgan_mnist"
+    folder.mkdir(parents=True)
+    (folder / "00500.png").write_text("precious")
+    with pytest.raises(UserError, match=r"00500.png is there already: move it away"):
+        start()
+    assert (folder / "00500.png").read_text() == "precious"
+
+
 def test_overwrite_starts_afresh(start, started):
-    (started / "notes.txt").write_text("mine")
+    mine = {"notes.txt", "2024-holiday.png", "checkpoints/00007_backup.npz"}
+    for name in mine:
+        (started / name).write_text("mine")
     run = start("--overwrite", "--seed=4")
     assert (started / "00005.png").exists()  # nothing is lost while the run may still not begin
     run.begin()
-    assert contents(started).keys() == {"config.json", "lock", "notes.txt"}
+    assert contents(started).keys() == {"config.json", "lock", *mine}
     assert json.loads((started / "config.json").read_text())["flags"]["seed"] == 4
 
 
@@ -120,8 +133,12 @@ def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
     before = contents(started)
     run.begin()
     after = contents(started)
-    assert json.loads(after.pop("config.json"))["flags"]["save_interval"] == 3
-    before.pop("config.json")
+    config = json.loads(after.pop("config.json"))
+    config_before = json.loads(before.pop("config.json"))
+    assert config["flags"] == config_before["flags"] | {"save_interval": 3}
+    assert config["earlier"] == [
+        {name: config_before[name] for name in ("versions", "device", "git_commit")}
+    ]
     assert after == before
 
 
@@ -158,10 +175,34 @@ def test_there_must_be_a_run_to_resume(start):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"flags": {}}', '{"flags": []}'])
-def test_a_config_that_cannot_be_read(start, started, content):
+def test_a_config_that_is_none(start, started, content):
     (started / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config.json cannot be read: start afresh"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .*start afresh"):
         start("--resume")
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("train_steps", None), ("save_interval", 0), ("batch_size", "8"), ("data", 5), ("seed", None)],
+)
+def test_a_config_that_holds_nonsense(start, started, flag, value):
+    config = json.loads((started / "config.json").read_text())
+    config["flags"][flag] = value
+    (started / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"config.json cannot be read .*start afresh"):
+        start("--resume")
+
+
+def test_checkpoints_without_their_config(start, started):
+    (started / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config.json is missing, .*put it back, or start afresh"):
+        start("--resume")
+
+
+def test_a_lock_that_cannot_be_had(start, tmp_path):
+    (tmp_path / "runs" / "dcgan_mnist" / "lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="cannot lock"):
+        start()
 
 
 def test_what_a_killed_process_left_half_written_is_removed(start, started):

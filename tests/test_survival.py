@@ -104,19 +104,22 @@ def wait_for_line(process: subprocess.Popen, start: str) -> None:
     raise AssertionError(process.stderr.read())
 
 
-def wait_for_half_a_checkpoint(folder: Path, name: str) -> None:
-    """Until one is being written, under its temporary name in the folder and not yet complete."""
+def wait_for_half_a_file(folder: Path) -> None:
+    """Until one is being written, under its temporary name and not yet complete."""
     deadline = time.monotonic() + 60
-    while not any((folder / name / "checkpoints").glob(".*.partial")):
+    while not any(folder.glob(".*.partial")):
         assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(
     ("name", "moments"),
-    [("dcgan_mnist", ["Model", "9: ", "half", "33: "]), ("cgan_mnist", ["20: ", "half"])],
+    [
+        ("dcgan_mnist", ["Model", "9: ", "half", "33: "]),
+        ("cgan_mnist", ["20: ", "half", "generator"]),
+    ],
 )
 def test_kill_9(uninterrupted, name, moments):
-    """Before the first step, in the middle of a step, and while a checkpoint is written."""
+    """Before the first step, in the middle of one, and while one of the files is written."""
     expected = uninterrupted(name)
     folder = expected.parent / f"{name}-killed"
     flags = FLAGS
@@ -124,12 +127,16 @@ def test_kill_9(uninterrupted, name, moments):
         process = spawn(folder, name, *flags)
         if moment == "half":
             wait_for_line(process, "")  # which it prints when it goes on
-            wait_for_half_a_checkpoint(folder, name)
+            wait_for_half_a_file(folder / name / "checkpoints")
+        elif moment == "generator":
+            wait_for_line(process, "")
+            wait_for_half_a_file(folder)
         else:
             wait_for_line(process, moment)
         process.kill()
         process.communicate()
         # before the first step there is no run, and the command is simply given again
+        assert any(folder.rglob(".*.partial")) == (moment in ("half", "generator"))
         flags = ("--resume",) if (folder / name / "config.json").exists() else FLAGS
     _, err = spawn(folder, name, *flags).communicate(timeout=120)
     assert err == ""
@@ -255,28 +262,27 @@ def test_a_full_disk_at_each_write_in_turn(run_here, monkeypatch, tmp_path):
 
 def test_a_file_that_cannot_grow(uninterrupted):
     """A limit on the size of files makes the kernel itself fail a write in the middle."""
-    resource = pytest.importorskip("resource")
+    pytest.importorskip("resource")
     folder = uninterrupted("dcgan_mnist").parent
     code = (
         "import resource, sys; sys.path.insert(0, sys.argv[1]); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
         "import dcgan_mnist; dcgan_mnist.main(sys.argv[3:])"
     )
-    assert resource.RLIMIT_FSIZE is not None
-    for limit, survivors in [(10**6, {"config.json", "history.csv", "lock"})]:
-        done = subprocess.run(
-            [sys.executable, "-c", code, ROOT, str(limit), *FLAGS, f"--outdir=limit-{limit}"],
-            cwd=folder / "dcgan_mnist",
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-        )
-        run = folder / "dcgan_mnist" / f"limit-{limit}"
-        assert done.returncode == 2
-        line = "cannot write limit-1000000/dcgan_mnist/checkpoints/00006.npz: File too large"
-        assert done.stderr == f"dcgan_mnist.py: error: {line}\n"
-        assert {file.name for file in run.rglob("*") if file.is_file()} == survivors
-        assert_whole(run)
+    (folder / "limited").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT, str(10**6), *FLAGS],
+        cwd=folder / "limited",
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    line = "cannot write dcgan_mnist/checkpoints/00006.npz: File too large"
+    assert done.stderr == f"dcgan_mnist.py: error: {line}\n"
+    files = {file.name for file in (folder / "limited").rglob("*") if file.is_file()}
+    assert files == {"config.json", "history.csv", "lock"}
+    assert_whole(folder / "limited")
 
 
 @pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
@@ -305,3 +311,17 @@ def test_divergence(program, monkeypatch, tmp_path, small_data, capsys):
         kept.items()
         <= {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}.items()
     )
+
+
+def test_overwriting_waits_for_the_first_step(run_here, monkeypatch):
+    """A new run that cannot take one costs nobody the old one."""
+    flags = (*run_here.flags, "--train-steps=2")
+    assert run_here(*flags)[0] == 0
+    before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
+    bad = np.full((40, 8, 8), np.nan)
+    monkeypatch.setattr("common.data.RealImages.draw", lambda self, rng, n: [bad[:n, ..., None]])
+    status, _, err = run_here(*flags, "--overwrite", "--seed=9", "--checkpoint-interval=1")
+    assert status == 2
+    assert "training has diverged" in err
+    after = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
+    assert after == before
