@@ -18,7 +18,7 @@ dcgan cgan: $(VENV)/installed
 	$(VENV)/bin/python $@_mnist.py $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
