@@ -97,7 +97,8 @@ class Run:
             "git_commit": _git_commit(),
             "command": {
                 name: str(value) if isinstance(value, Path) else value
-                for name, value in self.options.given.items()
+                for name, value in vars(self.options).items()
+                if name not in ("given", *OF_THE_RUN)
             },
             "earlier": earlier,  # what the steps before a resumption were computed with
         }

@@ -64,10 +64,11 @@ def test_the_folder_explains_itself(start, tmp_path):
         "seed": 3,
     }
     assert config["command"] == {
+        "generator": None,
         "outdir": str(tmp_path / "runs"),
-        "data": str(tmp_path / "set.npz"),
-        "seed": 3,
-        "batch_size": 8,
+        "resume": False,
+        "overwrite": False,
+        "show": None,
     }
     assert config["versions"].keys() >= {"python", "tensorflow", "keras", "numpy"}
     assert config["versions"]["python"] == sys.version.split()[0]
