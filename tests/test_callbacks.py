@@ -1,10 +1,13 @@
 """The log line and the sample grids."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.callbacks import LogLine, SampleGrid
+from common.callbacks import LogLine, SampleGrid, StopOnSignal
 from common.training import run_steps
 from conftest import randomized, tiles
 
@@ -31,6 +34,20 @@ def test_the_chapters_log_line(gan, capsys):
         "39999: [discriminator loss: 0.532917, acc: 0.742188]"
         " [adversarial loss: 0.824350, acc: 0.453125]\n"
     )
+
+
+def test_signals_that_are_ignored_stay_so():
+    """As in a job that a script has put into the background; all others are given back."""
+    before = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with StopOnSignal() as stop:
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.signal is signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, capsys):

@@ -29,8 +29,9 @@ FLAGS = (
 
 # The program with steps that take a while, so that a signal can find it in the middle of its run.
 SLOWLY = f"""
-import sys, time
+import signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 import dcgan_mnist
 from common.steps import AlternatingStep
 step = AlternatingStep.__call__
