@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.files import write_file
+from common.files import numbered_files, write_file
 from common.steps import AlternatingStep
 
 # The checkpoint before the newest is there in case the newest gets damaged.
@@ -113,8 +112,7 @@ class Checkpoints:
 
     def files(self) -> list[Path]:
         """The files there are, the newest first."""
-        files = [file for file in self.folder.glob("*.npz") if re.fullmatch(r"\d{5,}", file.stem)]
-        return sorted(files, key=_steps, reverse=True)
+        return sorted(numbered_files(self.folder, ".npz"), key=_steps, reverse=True)
 
     def steps(self) -> int:
         """The steps that the newest one was saved after; 0 if there is none."""

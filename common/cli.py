@@ -18,25 +18,11 @@ from common.errors import UserError
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
-# Together with --generator these would have no effect, which is not what anyone means by them.
-_TRAINING = (
-    "train_steps",
-    "batch_size",
-    "save_interval",
-    "checkpoint_interval",
-    "data",
-    "resume",
-    "overwrite",
-)
+_TRAINING = ("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data")
 # What belongs to a run, and not to the command that starts it or goes on with it.
-OF_THE_RUN = (
-    "train_steps",
-    "batch_size",
-    "save_interval",
-    "checkpoint_interval",
-    "data",
-    "seed",
-)
+OF_THE_RUN = (*_TRAINING, "seed")
+# Together with --generator these would have no effect, which is not what anyone means by them.
+_NOT_FOR_SAMPLING = (*_TRAINING, "resume", "overwrite")
 
 
 class Options(argparse.Namespace):
@@ -166,7 +152,7 @@ class Parser(argparse.ArgumentParser):
         given = {name: value for name, value in vars(parsed).items() if value is not None}
         options = Options(**defaults | given, given=given)
         if options.generator is not None:
-            for name in _TRAINING:
+            for name in _NOT_FOR_SAMPLING:
                 if name in given:
                     self.error(
                         f"argument --{name.replace('_', '-')}: is for training, and "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,11 @@ def remove_partials(folder: Path, name: str = "*") -> None:
     """
     for partial in folder.glob(f".{name}.*.partial"):
         partial.unlink(missing_ok=True)
+
+
+def numbered_files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a folder that are named after a number of steps, `01500.png`, in no order."""
+    return [file for file in folder.glob(f"*{suffix}") if re.fullmatch(r"\d{5,}", file.stem)]
 
 
 def _beside(path: Path) -> Path:

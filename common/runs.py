@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import secrets
 import subprocess
 from contextlib import suppress
@@ -18,7 +17,7 @@ from common.checkpoints import Checkpoints
 from common.cli import OF_THE_RUN, Options
 from common.data import checksum
 from common.errors import UserError, first_line
-from common.files import check_writable, remove_partials, write_file
+from common.files import check_writable, numbered_files, remove_partials, write_file
 from common.runtime import device_name
 
 # With another value of these it would be another run, and not this one going on.
@@ -168,9 +167,8 @@ class Run:
 
     def _products(self) -> list[Path]:
         """What a run leaves in its folder, but for config.json."""
-        grids = [file for file in self.folder.glob("*.png") if re.fullmatch(r"\d{5,}", file.stem)]
         histories = self.folder.glob("history.csv")
-        return [*grids, *histories, *self.checkpoints.files()]
+        return [*numbered_files(self.folder, ".png"), *histories, *self.checkpoints.files()]
 
     def _refuse_to_overwrite(self) -> None:
         if self._config_file.exists() or self.checkpoints.files():
