@@ -33,7 +33,7 @@ from common.latent import LATENT_SIZE, Latent, one_hot
 from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
-from common.steps import AlternatingStep
+from common.steps import ENGINES
 from common.training import train
 
 MODEL_NAME = "cgan_mnist"
@@ -146,7 +146,8 @@ def build_and_train_models(options: Options) -> None:
     noise_class = np.arange(16) % num_labels
     noise_input = [latent.draw(rng, 16)[0], one_hot(noise_class, num_labels)]
     print(MODEL_NAME, "Labels for generated images: ", noise_class)
-    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, run)
+    step = ENGINES[options.engine](models, real, latent, options.batch_size, rng)
+    train(step, noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:

@@ -32,7 +32,7 @@ from common.latent import LATENT_SIZE, Latent
 from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
-from common.steps import AlternatingStep
+from common.steps import ENGINES
 from common.training import train
 
 MODEL_NAME = "dcgan_mnist"
@@ -129,7 +129,8 @@ def build_and_train_models(options: Options) -> None:
     models = (generator, discriminator, adversarial)
     real, latent = RealImages(x_train), Latent()
     noise_input = latent.draw(rng, 16)
-    train(AlternatingStep(models, real, latent, options.batch_size, rng), noise_input, run)
+    step = ENGINES[options.engine](models, real, latent, options.batch_size, rng)
+    train(step, noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:

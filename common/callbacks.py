@@ -16,7 +16,7 @@ from types import FrameType
 import keras
 import numpy as np
 
-from common.checkpoints import FIGURES, Checkpoints, TrainingState
+from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.errors import UserError
 from common.files import write_file
 from common.plotting import plot_images
@@ -158,7 +158,7 @@ class SaveState(keras.callbacks.Callback):
         """Writes the table."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(("step", *FIGURES))
+        table.writerow(("step", *COLUMNS))
         for step, (*figures, seconds) in enumerate(self.state.history):
             # nine digits are all that float32 has
             table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])

@@ -17,19 +17,13 @@ import numpy as np
 
 from common.errors import UserError, first_line
 from common.files import numbered_files, write_file
-from common.steps import AlternatingStep
+from common.steps import FIGURES, AlternatingStep
 
 # The checkpoint before the newest is there in case the newest gets damaged.
 KEPT = 2
 
-# What is known of each step: a step's own figures and the seconds that it took.
-FIGURES = (
-    "discriminator_loss",
-    "discriminator_acc",
-    "adversarial_loss",
-    "adversarial_acc",
-    "seconds",
-)
+# What is kept of each step: its own figures and the seconds that it took.
+COLUMNS = (*FIGURES, "seconds")
 
 
 class TrainingState:
@@ -42,7 +36,7 @@ class TrainingState:
             that JSON can hold.
 
     Attributes:
-        history: The `FIGURES` of every step so far; its length is the number of steps taken.
+        history: The `COLUMNS` of every step so far; its length is the number of steps taken.
     """
 
     def __init__(
@@ -71,7 +65,7 @@ class TrainingState:
         }
         for i, array in enumerate(self.noise_input):
             arrays[f"noise_input/{i}"] = array
-        arrays["history"] = np.array(self.history, np.float64).reshape(-1, len(FIGURES))
+        arrays["history"] = np.array(self.history, np.float64).reshape(-1, len(COLUMNS))
         arrays["rng"] = np.array(json.dumps(self.step.rng.bit_generator.state))
         arrays["identity"] = np.array(json.dumps(self.identity))
         return arrays

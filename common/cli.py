@@ -15,10 +15,11 @@ import tensorflow as tf
 
 from common.data import MNIST
 from common.errors import UserError
+from common.steps import ENGINES
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
-_TRAINING = ("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data")
+_TRAINING = ("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data", "engine")
 # What belongs to a run, and not to the command that starts it or goes on with it.
 OF_THE_RUN = (*_TRAINING, "seed")
 # Together with --generator these would have no effect, which is not what anyone means by them.
@@ -35,6 +36,7 @@ class Options(argparse.Namespace):
     save_interval: int
     checkpoint_interval: int | None
     data: Path
+    engine: str
     resume: bool
     overwrite: bool
     seed: int | None
@@ -111,6 +113,13 @@ class Parser(argparse.ArgumentParser):
             metavar="PATH",
             help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
             "gzipped or not (default: the MNIST that comes with the programs)",
+        )
+        training.add_argument(
+            "--engine",
+            choices=ENGINES,
+            default="train_on_batch",
+            help="how to take a step: as in the chapter, or compiled into one function, which is "
+            "faster; the digits are the same (default: %(default)s)",
         )
         again = training.add_mutually_exclusive_group()
         again.add_argument(

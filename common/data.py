@@ -77,18 +77,25 @@ class RealImages:
         self.labels = labels
         self.num_labels = 0 if labels is None else int(labels.max()) + 1
 
-    def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Picks `count` images at random, with replacement (listing 4.2.4).
+
+        Returns:
+            Their indexes: int64 of shape (count,).
+        """
+        return rng.integers(0, len(self.images), size=count)
+
+    def take(self, indexes: np.ndarray) -> list[np.ndarray]:
+        """The images of these indexes.
 
         Returns:
             `[images]` or `[images, labels]`: float32 of shape (count, size, size, 1) in [0, 1],
             and their one-hot labels, float32 of shape (count, num_labels).
         """
-        rand_indexes = rng.integers(0, len(self.images), size=count)
-        real_images = self.images[rand_indexes, :, :, np.newaxis].astype(np.float32) / 255
+        images = self.images[indexes, :, :, np.newaxis].astype(np.float32) / 255
         if self.labels is None:
-            return [real_images]
-        return [real_images, one_hot(self.labels[rand_indexes], self.num_labels)]
+            return [images]
+        return [images, one_hot(self.labels[indexes], self.num_labels)]
 
 
 def _is_folder(path: Path) -> bool:

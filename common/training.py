@@ -18,11 +18,11 @@ from common.callbacks import (
     StopOnDivergence,
     StopOnSignal,
 )
-from common.checkpoints import FIGURES, TrainingState
+from common.checkpoints import TrainingState
 from common.plotting import resolve_show, show_picture
 from common.runs import Run
 from common.saving import save_generator
-from common.steps import AlternatingStep
+from common.steps import FIGURES, AlternatingStep
 
 
 def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> None:
@@ -61,6 +61,7 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
             [LogLine(), StopOnDivergence(), BeginRun(run), grids, saved, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
+            together=step.together,
         )
         save_generator(step.generator, run.generator_file)
     run.close()
@@ -78,11 +79,12 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
 
 def run_steps(
     model: keras.Model,
-    step: Callable[[], dict[str, float]],
+    step: Callable[[int], np.ndarray],
     history: list[tuple[float, ...]],
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
+    together: int = 1,
 ) -> None:
     """Takes step after step, and lets callbacks do all the rest.
 
@@ -94,35 +96,50 @@ def run_steps(
         model: The adversarial model. The callbacks get it as `model`, and may set its
             `stop_training`, which ends the run after the step; its epoch is then left open, for
             the run that goes on to close.
-        step: Takes one step and returns its figures.
-        history: The `FIGURES` of the steps already taken; those to come are appended.
+        step: Takes as many steps as it is told to and returns their `FIGURES`, shape (count, 4).
+        history: The `FIGURES` of the steps already taken, and the seconds that each took; those
+            to come are appended.
         callbacks: Get each step's figures after the step, and their means over the epoch at the
-            end of an epoch.
+            end of an epoch. One that has an `interval` finds the models as that many steps, and
+            their multiples, have left them.
         train_steps: How many steps to take, those already taken included.
         save_interval: How many of them make an epoch.
+        together: How many steps may be taken before the callbacks hear of them, one by one, where
+            no epoch and no callback's interval ends before. The models are ahead of the figures
+            by so many steps.
     """
+    callbacks = list(callbacks)
     callback_list = keras.callbacks.CallbackList(
-        list(callbacks),
+        callbacks,
         model=model,
         epochs=-(-train_steps // save_interval),
         steps=save_interval,
     )
-    names = FIGURES[:-1]
+    intervals = [
+        save_interval,
+        *(getattr(callback, "interval", save_interval) for callback in callbacks),
+    ]
     model.stop_training = False
-    first_step = len(history)
     callback_list.on_train_begin()
-    for number in range(first_step, train_steps):
-        epoch, batch = divmod(number, save_interval)
-        if batch == 0 or number == first_step:
-            callback_list.on_epoch_begin(epoch)
-        callback_list.on_train_batch_begin(batch)
-        started = time.perf_counter()
-        logs = step()
-        history.append((*(logs[name] for name in names), time.perf_counter() - started))
-        callback_list.on_train_batch_end(batch, logs)
-        if batch + 1 == save_interval or number + 1 == train_steps:
-            means = np.mean(history[number - batch :], axis=0).tolist()
-            callback_list.on_epoch_end(epoch, dict(zip(names, means, strict=False)))
-        if model.stop_training:
-            break
+    first = len(history)
+    if first < train_steps and first % save_interval:
+        callback_list.on_epoch_begin(first // save_interval)
+    while first < train_steps and not model.stop_training:
+        last = min(train_steps, first + together, *(first - first % n + n for n in intervals))
+        for number in range(first, last):
+            epoch, batch = divmod(number, save_interval)
+            if batch == 0:
+                callback_list.on_epoch_begin(epoch)
+            callback_list.on_train_batch_begin(batch)
+            if number == first:
+                started = time.perf_counter()
+                rows = np.asarray(step(last - first)).tolist()
+                seconds = (time.perf_counter() - started) / len(rows)
+            figures = rows[number - first]
+            history.append((*figures, seconds))
+            callback_list.on_train_batch_end(batch, dict(zip(FIGURES, figures, strict=True)))
+            if batch + 1 == save_interval or number + 1 == train_steps:
+                means = np.mean(history[number - batch :], axis=0).tolist()
+                callback_list.on_epoch_end(epoch, dict(zip(FIGURES, means, strict=False)))
+        first = last
     callback_list.on_train_end()

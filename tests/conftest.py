@@ -28,7 +28,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.data import RealImages
 from common.latent import Latent
-from common.steps import AlternatingStep
+from common.steps import ENGINES, AlternatingStep
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -88,11 +88,18 @@ class Gan:
         return step.generator, step.discriminator, step.adversarial
 
     def step(
-        self, models, x_train, y_train, rng: np.random.Generator, batch_size: int = 64
+        self,
+        models,
+        x_train,
+        y_train,
+        rng: np.random.Generator,
+        batch_size: int = 64,
+        engine: str = "train_on_batch",
     ) -> AlternatingStep:
         """Makes the alternating step of the program."""
         real = RealImages(x_train, y_train if self.num_labels else None)
-        return AlternatingStep(models, real, Latent(num_labels=self.num_labels), batch_size, rng)
+        latent = Latent(num_labels=self.num_labels)
+        return ENGINES[engine](models, real, latent, batch_size, rng)
 
 
 @pytest.fixture(params=["dcgan", "cgan"], scope="module")

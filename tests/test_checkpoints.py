@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.checkpoints import FIGURES, Checkpoints, TrainingState
+from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.errors import UserError
 from common.training import run_steps
 
@@ -16,8 +16,9 @@ from common.training import run_steps
 def new_state(gan, small_data):
     """Makes the state of a new run, as a new process would."""
 
-    def make(seed=0):
-        step = gan.step(gan.models(8), *small_data, np.random.default_rng(seed), batch_size=4)
+    def make(seed=0, engine="train_on_batch"):
+        rng = np.random.default_rng(seed)
+        step = gan.step(gan.models(8), *small_data, rng, batch_size=4, engine=engine)
         noise_input = step.latent.draw(np.random.default_rng(seed), 16)
         return TrainingState(step, noise_input, {"seed": 0})
 
@@ -56,6 +57,23 @@ def test_everything_is_restored(new_state, tmp_path):
     assert_same(resumed, state)
 
 
+def test_a_run_may_change_its_engine(new_state, tmp_path):
+    """What the one has saved the other goes on with, as if it had been its own."""
+    checkpoints = Checkpoints(tmp_path)
+    state, other = new_state(), new_state(seed=5, engine="compiled")
+    take_steps(state, 3)
+    checkpoints.save(state)
+    checkpoints.restore(other)
+    take_steps(other, 3)
+    checkpoints.save(other)
+    back = new_state(seed=6)
+    checkpoints.restore(back)
+    take_steps(back, 2)
+
+    take_steps(state, 5)
+    assert_same(back, state)
+
+
 def test_the_state_is_complete(new_state):
     state = new_state()
     take_steps(state, 2)
@@ -71,7 +89,7 @@ def test_the_state_is_complete(new_state):
         assert any(np.array_equal(a, 2) for n, a in arrays.items() if n.startswith(trained))
     mean_squares = [a for n, a in arrays.items() if n.startswith("discriminator_optimizer/")]
     assert {a.shape for a in mean_squares} >= {w.shape for w in step.discriminator.weights}
-    assert arrays["history"].shape == (2, len(FIGURES))
+    assert arrays["history"].shape == (2, len(COLUMNS))
 
 
 def test_the_newest_two_are_kept(new_state, tmp_path):

@@ -155,7 +155,7 @@ def test_real_images_are_scaled_per_batch(rng):
     real = RealImages(images, np.arange(256) % 10)
     assert real.images is images
     assert real.num_labels == 10
-    x, y = real.draw(rng, 5000)
+    x, y = real.take(real.draw(rng, 5000))
     assert x.shape == (5000, 8, 8, 1)
     assert x.dtype == y.dtype == np.float32
     indexes = np.rint(x[:, 0, 0, 0] * 255).astype(int)
@@ -167,6 +167,6 @@ def test_real_images_are_scaled_per_batch(rng):
 
 def test_real_images_without_labels(rng, small_data):
     real = RealImages(small_data[0])
-    (x,) = real.draw(rng, 3)
+    (x,) = real.take(real.draw(rng, 3))
     assert x.shape == (3, 8, 8, 1)
     assert real.num_labels == 0

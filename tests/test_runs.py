@@ -61,6 +61,7 @@ def test_the_folder_explains_itself(start, tmp_path):
         "save_interval": 500,
         "checkpoint_interval": None,
         "data": str(tmp_path / "set.npz"),
+        "engine": "train_on_batch",
         "seed": 3,
     }
     assert config["command"] == {

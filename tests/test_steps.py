@@ -6,6 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+from common.data import load_data
+from common.steps import FIGURES
+from common.training import run_steps
+
 
 class Spy:
     """Records what `train_on_batch` is given and what it changes; the real one does the work."""
@@ -43,7 +47,7 @@ def spied(gan, small_data):
     d = Spy(discriminator, (generator, discriminator))
     a = Spy(adversarial, (generator, discriminator))
     step = gan.step(models, *small_data, np.random.default_rng(0), batch_size=6)
-    logs = [step() for _ in range(3)]
+    logs = [dict(zip(FIGURES, step()[0], strict=True)) for _ in range(3)]
     assert len(d.calls) == len(a.calls) == 3
     return generator, d.calls, a.calls, logs
 
@@ -175,3 +179,54 @@ def test_both_keep_learning_when_the_batch_size_changes(gan, small_data, rng):
     (g_before, d_before), (g_after, d_after) = a.calls[0]["before"], a.calls[0]["after"]
     assert all(changed(g_before, g_after))
     assert not any(changed(d_before, d_after))
+
+
+@pytest.fixture(scope="module")
+def both_engines(gan):
+    """20 steps on real MNIST with each engine: `[(figures, variables by name), ...]`."""
+    x_train, y_train = load_data()
+    results = []
+    for engine in ("train_on_batch", "compiled"):
+        models = gan.models()
+        step = gan.step(models, x_train, y_train, np.random.default_rng(0), engine=engine)
+        figures = step(20)
+        results.append((figures, variables(models), step.rng.bit_generator.state))
+    return results
+
+
+def variables(models) -> dict[str, np.ndarray]:
+    generator, discriminator, adversarial = models
+    lists = {
+        "generator": generator.weights,
+        "discriminator": discriminator.weights,
+        "discriminator_optimizer": discriminator.optimizer.variables,
+        "adversarial_optimizer": adversarial.optimizer.variables,
+    }
+    return {f"{name}/{i}": v.numpy() for name in lists for i, v in enumerate(lists[name])}
+
+
+def test_engines_compute_the_same(both_engines):
+    """Losses, accuracies, weights, optimizers, random generator: bit for bit."""
+    (figures, weights, rng_state), (compiled_figures, compiled_weights, compiled_rng) = both_engines
+    assert figures.shape == (20, 4)
+    assert figures.dtype == compiled_figures.dtype == np.float32
+    assert len(set(figures[:, 0])) == 20  # of steps that differ
+    np.testing.assert_array_equal(figures, compiled_figures)
+    assert weights.keys() == compiled_weights.keys()
+    for name in weights:
+        np.testing.assert_array_equal(weights[name], compiled_weights[name], err_msg=name)
+    assert rng_state == compiled_rng
+
+
+def test_steps_may_be_taken_together(gan, small_data):
+    """However many steps are asked for at once, they are the same steps, and all are told of."""
+    histories = []
+    for together in (1, 4):
+        models = gan.models(image_size=8)
+        rng = np.random.default_rng(0)
+        step = gan.step(models, *small_data, rng, batch_size=6, engine="compiled")
+        history = []
+        run_steps(models[2], step, history, [], 11, save_interval=7, together=together)
+        histories.append([row[:4] for row in history])
+    assert len(histories[0]) == 11
+    assert histories[0] == histories[1]

@@ -35,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the b
 import dcgan_mnist
 from common.steps import AlternatingStep
 step = AlternatingStep.__call__
-AlternatingStep.__call__ = lambda self: time.sleep(0.1) or step(self)
+AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or step(self, count)
 dcgan_mnist.main()
 """
 

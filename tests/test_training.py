@@ -6,7 +6,7 @@ import time
 import keras
 import pytest
 
-from common.checkpoints import FIGURES
+from common.steps import FIGURES
 from common.training import run_steps
 
 
@@ -42,13 +42,13 @@ def model():
 
 
 def figures(value: float) -> dict[str, float]:
-    return dict.fromkeys(FIGURES[:-1], value)
+    return dict.fromkeys(FIGURES, value)
 
 
 def counting_step():
     """A step whose figures are 1, 2, 3, ..."""
     count = iter(range(1, 10**6))
-    return lambda: figures(float(next(count)))
+    return lambda steps: [[float(next(count))] * 4 for _ in range(steps)]
 
 
 def test_callbacks_are_told_what_fit_tells_them(model):
@@ -82,7 +82,7 @@ def test_kerass_own_callbacks_work(model, tmp_path):
     history = keras.callbacks.History()
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     run_steps(model, counting_step(), [], [history, logger], train_steps=6, save_interval=3)
-    assert history.history == {name: [2.0, 5.0] for name in FIGURES[:-1]}
+    assert history.history == {name: [2.0, 5.0] for name in FIGURES}
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["discriminator_loss"]) for row in rows] == [
@@ -128,8 +128,29 @@ def test_a_callback_may_stop_the_run(model):
 def test_history_has_the_seconds_of_each_step(model):
     history = []
     started = time.perf_counter()
-    run_steps(model, lambda: time.sleep(0.01) or figures(1.0), history, [], 3, 500)
+    run_steps(model, lambda _: time.sleep(0.01) or [[1.0] * 4], history, [], 3, 500)
     took = time.perf_counter() - started
     assert all(row[:-1] == (1.0,) * 4 for row in history)
     assert all(0.01 <= row[-1] <= took for row in history)
     assert sum(row[-1] for row in history) <= took
+
+
+def test_steps_are_taken_together_but_not_across_intervals(model):
+    """Callbacks hear of each step; one with an interval finds the models where it wants them."""
+    taken = []
+
+    class Watch(keras.callbacks.Callback):
+        interval = 5
+
+        def on_train_batch_end(self, batch, logs=None):
+            heard.append((batch, logs["adversarial_loss"]))
+
+    def step(count):
+        taken.append(count)
+        return [[float(sum(taken[:-1]) + i)] * 4 for i in range(count)]
+
+    heard, history = [], []
+    run_steps(model, step, history, [Watch()], train_steps=19, save_interval=8, together=4)
+    assert taken == [4, 1, 3, 2, 4, 1, 1, 3]  # ends at 4, 5, 8, 10, 14, 15, 16, 19
+    assert heard == [(i % 8, float(i)) for i in range(19)]
+    assert [row[0] for row in history] == list(range(19))
