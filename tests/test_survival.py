@@ -332,7 +332,7 @@ def test_overwriting_waits_for_the_first_step(run_here, monkeypatch):
     assert run_here(*flags)[0] == 0
     before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
     bad = np.full((40, 8, 8), np.nan)
-    monkeypatch.setattr("common.data.RealImages.draw", lambda self, rng, n: [bad[:n, ..., None]])
+    monkeypatch.setattr("common.data.RealImages.take", lambda self, i: [bad[i, ..., None]])
     status, _, err = run_here(*flags, "--overwrite", "--seed=9", "--checkpoint-interval=1")
     assert status == 2
     assert "training has diverged" in err
