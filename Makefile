@@ -2,7 +2,7 @@
 #
 #   make dcgan    train the DCGAN             make test    run the tests
 #   make cgan     train the CGAN              make lint    check style and types
-#   make clean    remove the environment
+#   make bench    measure the speed           make clean   remove the environment
 #
 # ARGS goes on to the program: make cgan ARGS="--train-steps 2000"
 
@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$python && break; done)
 
-.PHONY: dcgan cgan test lint clean
+.PHONY: dcgan cgan test lint bench clean
 
 dcgan cgan: $(VENV)/installed
 	$(VENV)/bin/python $@_mnist.py $(ARGS)
@@ -24,6 +24,9 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(VENV)/installed-dev
+	$(VENV)/bin/python benchmarks/throughput.py $(ARGS)
 
 clean:
 	rm -rf $(VENV)

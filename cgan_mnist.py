@@ -33,7 +33,7 @@ from common.latent import LATENT_SIZE, Latent, one_hot
 from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
-from common.steps import ENGINES
+from common.steps import new_step
 from common.training import train
 
 MODEL_NAME = "cgan_mnist"
@@ -47,13 +47,16 @@ EXAMPLES = """examples:
 """
 
 
-def build_discriminator(inputs: KerasTensor, y_labels: KerasTensor, image_size: int) -> Model:
+def build_discriminator(
+    inputs: KerasTensor, y_labels: KerasTensor, image_size: int, dtype: str = "float32"
+) -> Model:
     """Builds the discriminator, conditioned on a label (listing 4.3.1).
 
     Args:
         inputs: Input of the discriminator, images: shape (batch, size, size, 1), in [0, 1].
         y_labels: Input for their one-hot labels: shape (batch, num_labels).
         image_size: Side of the square images, a multiple of 4.
+        dtype: What convolutions compute in, one of `runtime.PRECISIONS`; the rest is float32.
 
     Returns:
         The model from images and labels to the probability that the images are real and of these
@@ -71,7 +74,7 @@ def build_discriminator(inputs: KerasTensor, y_labels: KerasTensor, image_size: 
         # the first three layers halve the size of the feature map, the last one keeps it
         strides = 1 if filters == layer_filters[-1] else 2
         x = LeakyReLU(negative_slope=0.2)(x)
-        x = Conv2D(filters, kernel_size, strides=strides, padding="same")(x)
+        x = Conv2D(filters, kernel_size, strides=strides, padding="same", dtype=dtype)(x)
 
     x = Flatten()(x)
     x = Dense(1)(x)
@@ -79,13 +82,16 @@ def build_discriminator(inputs: KerasTensor, y_labels: KerasTensor, image_size: 
     return Model([inputs, y_labels], x, name="discriminator")
 
 
-def build_generator(inputs: KerasTensor, y_labels: KerasTensor, image_size: int) -> Model:
+def build_generator(
+    inputs: KerasTensor, y_labels: KerasTensor, image_size: int, dtype: str = "float32"
+) -> Model:
     """Builds the generator, conditioned on a label (listing 4.3.2).
 
     Args:
         inputs: Input of the generator, z: shape (batch, latent_size), in [-1, 1].
         y_labels: Input for the one-hot labels to draw: shape (batch, num_labels).
         image_size: Side of the square images, a multiple of 4.
+        dtype: As in `build_discriminator`.
 
     Returns:
         The model from z and labels to images: shape (batch, image_size, image_size, 1), in [0, 1].
@@ -103,24 +109,25 @@ def build_generator(inputs: KerasTensor, y_labels: KerasTensor, image_size: int)
         strides = 2 if filters > layer_filters[-2] else 1
         x = BatchNormalization()(x)
         x = Activation("relu")(x)
-        x = Conv2DTranspose(filters, kernel_size, strides=strides, padding="same")(x)
+        x = Conv2DTranspose(filters, kernel_size, strides, padding="same", dtype=dtype)(x)
 
     x = Activation("sigmoid")(x)
     return Model([inputs, y_labels], x, name="generator")
 
 
-def new_generator(image_size: int, num_labels: int) -> Model:
+def new_generator(image_size: int, num_labels: int, dtype: str = "float32") -> Model:
     """Builds a generator together with its inputs."""
     inputs = Input((LATENT_SIZE,), name="z_input")
     y_labels = Input((num_labels,), name="class_labels")
-    return build_generator(inputs, y_labels, image_size)
+    return build_generator(inputs, y_labels, image_size, dtype)
 
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listings 4.2.3 and 4.3.3)."""
     run = Run(MODEL_NAME, options)
     options = run.options
-    rng = runtime.seed_everything(options.seed)
+    rng = runtime.set_up(options)
+    dtype = runtime.PRECISIONS[options.precision]
     x_train, y_train = load_data(options.data)
     real = RealImages(x_train, y_train)
     image_size, num_labels = x_train.shape[1], real.num_labels
@@ -128,11 +135,11 @@ def build_and_train_models(options: Options) -> None:
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
     y_labels = Input((num_labels,), name="class_labels")
-    discriminator = build_discriminator(inputs, y_labels, image_size)
+    discriminator = build_discriminator(inputs, y_labels, image_size, dtype)
     compile_model(discriminator, lr, decay)
     discriminator.summary()
 
-    generator = new_generator(image_size, num_labels)
+    generator = new_generator(image_size, num_labels, dtype)
     generator.summary()
 
     # G learns through D at half of D's learning rate, which keeps the two in balance
@@ -146,7 +153,7 @@ def build_and_train_models(options: Options) -> None:
     noise_class = np.arange(16) % num_labels
     noise_input = [latent.draw(rng, 16)[0], one_hot(noise_class, num_labels)]
     print(MODEL_NAME, "Labels for generated images: ", noise_class)
-    step = ENGINES[options.engine](models, real, latent, options.batch_size, rng)
+    step = new_step(models, real, latent, rng, options)
     train(step, noise_input, run)
 
 

@@ -32,7 +32,7 @@ from common.latent import LATENT_SIZE, Latent
 from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
 from common.saving import load_generator
-from common.steps import ENGINES
+from common.steps import new_step
 from common.training import train
 
 MODEL_NAME = "dcgan_mnist"
@@ -46,12 +46,13 @@ EXAMPLES = """examples:
 """
 
 
-def build_generator(inputs: KerasTensor, image_size: int) -> Model:
+def build_generator(inputs: KerasTensor, image_size: int, dtype: str = "float32") -> Model:
     """Builds the generator: BN-ReLU-Conv2DTranspose, four times (listing 4.2.1).
 
     Args:
         inputs: Input of the generator, z: shape (batch, latent_size), in [-1, 1].
         image_size: Side of the square images, a multiple of 4.
+        dtype: What convolutions compute in, one of `runtime.PRECISIONS`; the rest is float32.
 
     Returns:
         The model from z to images: shape (batch, image_size, image_size, 1), in [0, 1].
@@ -68,17 +69,18 @@ def build_generator(inputs: KerasTensor, image_size: int) -> Model:
         strides = 2 if filters > layer_filters[-2] else 1
         x = BatchNormalization()(x)
         x = Activation("relu")(x)
-        x = Conv2DTranspose(filters, kernel_size, strides=strides, padding="same")(x)
+        x = Conv2DTranspose(filters, kernel_size, strides, padding="same", dtype=dtype)(x)
 
     x = Activation("sigmoid")(x)
     return Model([inputs], x, name="generator")
 
 
-def build_discriminator(inputs: KerasTensor) -> Model:
+def build_discriminator(inputs: KerasTensor, dtype: str = "float32") -> Model:
     """Builds the discriminator: LeakyReLU-Conv2D, four times (listing 4.2.2).
 
     Args:
         inputs: Input of the discriminator, images: shape (batch, size, size, 1), in [0, 1].
+        dtype: As in `build_generator`.
 
     Returns:
         The model from images to the probability that they are real: shape (batch, 1).
@@ -91,7 +93,7 @@ def build_discriminator(inputs: KerasTensor) -> Model:
         # the first three layers halve the size of the feature map, the last one keeps it
         strides = 1 if filters == layer_filters[-1] else 2
         x = LeakyReLU(negative_slope=0.2)(x)
-        x = Conv2D(filters, kernel_size, strides=strides, padding="same")(x)
+        x = Conv2D(filters, kernel_size, strides=strides, padding="same", dtype=dtype)(x)
 
     x = Flatten()(x)
     x = Dense(1)(x)
@@ -99,26 +101,27 @@ def build_discriminator(inputs: KerasTensor) -> Model:
     return Model([inputs], x, name="discriminator")
 
 
-def new_generator(image_size: int, num_labels: int = 0) -> Model:
+def new_generator(image_size: int, num_labels: int = 0, dtype: str = "float32") -> Model:
     """Builds a generator together with its input."""
-    return build_generator(Input((LATENT_SIZE,), name="z_input"), image_size)
+    return build_generator(Input((LATENT_SIZE,), name="z_input"), image_size, dtype)
 
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listing 4.2.3)."""
     run = Run(MODEL_NAME, options)
     options = run.options
-    rng = runtime.seed_everything(options.seed)
+    rng = runtime.set_up(options)
+    dtype = runtime.PRECISIONS[options.precision]
     x_train, _ = load_data(options.data)
     image_size = x_train.shape[1]
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
-    discriminator = build_discriminator(inputs)
+    discriminator = build_discriminator(inputs, dtype)
     compile_model(discriminator, lr, decay)
     discriminator.summary()
 
-    generator = new_generator(image_size)
+    generator = new_generator(image_size, dtype=dtype)
     generator.summary()
 
     # G learns through D at half of D's learning rate, which keeps the two in balance
@@ -129,7 +132,7 @@ def build_and_train_models(options: Options) -> None:
     models = (generator, discriminator, adversarial)
     real, latent = RealImages(x_train), Latent()
     noise_input = latent.draw(rng, 16)
-    step = ENGINES[options.engine](models, real, latent, options.batch_size, rng)
+    step = new_step(models, real, latent, rng, options)
     train(step, noise_input, run)
 
 

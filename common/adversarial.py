@@ -10,15 +10,23 @@ from common.keras2 import RMSprop, decaying
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
+    Where it computes in float16, whose smallest numbers are larger than many gradients, the loss
+    is scaled up by as much as the gradients allow, and they are scaled down again (Micikevicius et
+    al.: Mixed Precision Training, 2017, arXiv:1710.03740).
+
     Args:
         model: Takes in images or latent vectors and gives the probability of being real,
             shape (count, 1).
         lr: Learning rate of RMSprop.
         decay: Decay of RMSprop.
     """
+    optimizer = RMSprop(decaying(lr, decay))
+    networks = [getattr(part, "layers", [part]) for part in model.layers]
+    if any(layer.compute_dtype == "float16" for layers in networks for layer in layers):
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
         loss="binary_crossentropy",
-        optimizer=RMSprop(decaying(lr, decay)),
+        optimizer=optimizer,
         metrics=["accuracy"],
         jit_compile=False,  # XLA, which Keras may choose, takes 10 times as long on a CPU
     )

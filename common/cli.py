@@ -15,11 +15,15 @@ import tensorflow as tf
 
 from common.data import MNIST
 from common.errors import UserError
+from common.runtime import PRECISIONS
 from common.steps import ENGINES
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
-_TRAINING = ("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data", "engine")
+_TRAINING = (
+    *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data"),
+    *("engine", "precision", "xla"),
+)
 # What belongs to a run, and not to the command that starts it or goes on with it.
 OF_THE_RUN = (*_TRAINING, "seed")
 # Together with --generator these would have no effect, which is not what anyone means by them.
@@ -37,6 +41,8 @@ class Options(argparse.Namespace):
     checkpoint_interval: int | None
     data: Path
     engine: str
+    precision: str
+    xla: bool
     resume: bool
     overwrite: bool
     seed: int | None
@@ -120,6 +126,19 @@ class Parser(argparse.ArgumentParser):
             default="train_on_batch",
             help="how to take a step: as in the chapter, or compiled into one function, which is "
             "faster; the digits are the same (default: %(default)s)",
+        )
+        training.add_argument(
+            "--precision",
+            choices=PRECISIONS,
+            default="float32",
+            help="what convolutions compute in; bfloat16 is faster on a GPU and on a CPU with "
+            "instructions for it, float16 needs a GPU (default: %(default)s)",
+        )
+        training.add_argument(
+            "--xla",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="compile with XLA: for --engine compiled on a GPU (default: --no-xla)",
         )
         again = training.add_mutually_exclusive_group()
         again.add_argument(

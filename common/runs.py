@@ -18,11 +18,11 @@ from common.cli import OF_THE_RUN, Options
 from common.data import checksum
 from common.errors import UserError, first_line
 from common.files import check_writable, numbered_files, remove_partials, write_file
-from common.runtime import device_name
+from common.runtime import PRECISIONS, device_name
 from common.steps import ENGINES
 
 # With another value of these it would be another run, and not this one going on.
-_MATHEMATICS = ("batch_size", "seed")
+_MATHEMATICS = ("batch_size", "seed", "precision")
 
 
 class Run:
@@ -208,8 +208,9 @@ def _checked(flags: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}")
     if not isinstance(flags["seed"], int) or not isinstance(flags["data"], str):
         raise ValueError("seed is no number, or data no path")
-    if flags["engine"] not in ENGINES:
-        raise ValueError(f"engine is {flags['engine']!r}")
+    for name, choices in (("engine", ENGINES), ("precision", PRECISIONS), ("xla", (False, True))):
+        if flags[name] not in choices:
+            raise ValueError(f"{name} is {flags[name]!r}")
     return {name: flags[name] for name in OF_THE_RUN}
 
 

@@ -15,9 +15,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from common.errors import UserError
+
+if TYPE_CHECKING:
+    from common.cli import Options
 
 
 def _end_quietly(
@@ -67,6 +74,8 @@ def _quiet_import() -> Iterator[None]:
             sys.stderr.writelines(line for line in held_back if not _NOISE.match(line))
 
 
+# A GPU's memory is taken as it is needed, and what is left is for others.
+os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # The programs are written for TensorFlow, whatever Keras would choose by itself.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 with _quiet_import():
@@ -77,6 +86,43 @@ with _quiet_import():
 keras.config.set_image_data_format("channels_last")
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
+
+# What convolutions may compute in, and the `dtype` that such a layer is given: its weights are
+# float32 in all of them, and so is every layer of another kind.
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def set_up(options: Options) -> np.random.Generator:
+    """Prepares a training, and tells in a line what it runs on.
+
+    Returns:
+        What `seed_everything` does.
+
+    Raises:
+        UserError: There is no such device as the options need.
+    """
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    if options.precision == "float16" and not has_gpu:
+        raise UserError(
+            "argument --precision: float16 given, which needs a GPU, and TensorFlow finds none: "
+            "give bfloat16 or float32"
+        )
+    if options.xla and options.engine != "compiled":
+        raise UserError(
+            f"argument --xla: is for --engine compiled, and the engine is {options.engine}: "
+            "give --no-xla or --engine compiled"
+        )
+    if options.xla and not has_gpu:
+        raise UserError(
+            "argument --xla: needs a GPU, and TensorFlow finds none (on a CPU it makes a step ten "
+            "times slower): give --no-xla"
+        )
+    print(f"running on {device_name()}, convolutions in {options.precision}", flush=True)
+    if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
+        print("bfloat16 will be slower than float32: this CPU has no instructions for it")
+    return seed_everything(options.seed)
 
 
 def seed_everything(seed: int | None = None) -> np.random.Generator:
@@ -99,6 +145,23 @@ def seed_everything(seed: int | None = None) -> np.random.Generator:
 def device_name() -> str:
     """The device that everything runs on, in words."""
     gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        return f"CPU, {platform.machine()}"
-    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    if gpus:
+        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    return f"CPU: {_cpu_info().get('model name', platform.machine())}, {os.cpu_count()} cores"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Whether the CPU is known to multiply numbers in bfloat16."""
+    info = _cpu_info()
+    flags = f"{info.get('flags')} {info.get('Features')}".split()  # of Intel and AMD, and of ARM
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
+
+
+def _cpu_info() -> dict[str, str]:
+    """What Linux tells of the first CPU; nothing on other systems."""
+    try:
+        first = _CPU_INFO.read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    entries = (line.partition(":") for line in first.splitlines())
+    return {key.strip(): value.strip() for key, _, value in entries}

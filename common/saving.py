@@ -31,14 +31,27 @@ _FIRST_FILTERS = 128
 def save_generator(generator: keras.Model, path: Path) -> None:
     """Saves a generator in Keras's HDF5 format, as the chapter does.
 
+    Whatever it was trained in, the one in the file computes in float32.
+
     Raises:
         UserError: The file cannot be written.
     """
     # What `generator.save(path)` does, which has HDF5 write to the disk, and warns of a legacy.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        legacy_h5_format.save_model_to_hdf5(generator, file, include_optimizer=False)
+        legacy_h5_format.save_model_to_hdf5(_in_float32(generator), file, include_optimizer=False)
     write_file(path, content.getvalue())
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """A copy of a model that computes in float32 in all of its layers."""
+
+    def in_float32(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=in_float32)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def load_generator(

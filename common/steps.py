@@ -7,7 +7,7 @@ that are fed the same random numbers and compute the same, on a CPU bit for bit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +15,9 @@ import tensorflow as tf
 
 from common.data import RealImages
 from common.latent import Latent
+
+if TYPE_CHECKING:
+    from common.cli import Options
 
 # What a step tells of itself, in this order.
 FIGURES = ("discriminator_loss", "discriminator_acc", "adversarial_loss", "adversarial_acc")
@@ -134,7 +137,12 @@ class CompiledStep(AlternatingStep):
         self._labels = None if self.real.labels is None else tf.constant(self.real.labels)
         self._ones = tf.constant(self._ones)
         self._ones_and_zeros = tf.constant(self._ones_and_zeros)
-        self._compiled = tf.function(self._step, jit_compile=xla)
+
+        @tf.function(jit_compile=xla)
+        def compiled(*drawn: Any) -> tf.Tensor:
+            return tf.stack(self._step(*drawn))
+
+        self._compiled = compiled
 
     def __call__(self, count: int = 1) -> np.ndarray:
         """Takes steps, and waits for the figures of all of them at the end."""
@@ -156,4 +164,18 @@ class CompiledStep(AlternatingStep):
         return figures["loss"], figures["accuracy"]
 
 
-ENGINES = {"train_on_batch": AlternatingStep, "compiled": CompiledStep}
+ENGINES = ("train_on_batch", "compiled")
+
+
+def new_step(
+    models: tuple[keras.Model, keras.Model, keras.Model],
+    real: RealImages,
+    latent: Latent,
+    rng: np.random.Generator,
+    options: Options,
+) -> AlternatingStep:
+    """Makes the alternating step of a training, with the engine and batch size of its options."""
+    arguments = (models, real, latent, options.batch_size, rng)
+    if options.engine == "compiled":
+        return CompiledStep(*arguments, xla=options.xla)
+    return AlternatingStep(*arguments)

@@ -26,9 +26,10 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
+from common.cli import Options
 from common.data import RealImages
 from common.latent import Latent
-from common.steps import ENGINES, AlternatingStep
+from common.steps import AlternatingStep, new_step
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -69,7 +70,9 @@ class Gan:
     program: ModuleType
     num_labels: int
 
-    def built(self, image_size: int = 28) -> tuple[AlternatingStep, list[np.ndarray]]:
+    def built(
+        self, image_size: int = 28, precision: str = "float32"
+    ) -> tuple[AlternatingStep, list[np.ndarray]]:
         """What the program builds and hands to `train`: `(step, noise_input)`."""
         handed_over = []
         highest_label = max(self.num_labels - 1, 1)
@@ -79,12 +82,15 @@ class Gan:
             images = np.zeros((2, image_size, image_size), np.uint8)
             np.savez(data, x_train=images, y_train=[0, highest_label])
             with contextlib.redirect_stdout(None):
-                self.program.main(["--data", str(data), "--seed=0", "--outdir", folder])
+                flags = ["--seed=0", "--precision", precision]
+                self.program.main(["--data", str(data), "--outdir", folder, *flags])
         return handed_over[0], handed_over[1]
 
-    def models(self, image_size: int = 28) -> tuple[keras.Model, keras.Model, keras.Model]:
+    def models(
+        self, image_size: int = 28, precision: str = "float32"
+    ) -> tuple[keras.Model, keras.Model, keras.Model]:
         """The program's (generator, discriminator, adversarial)."""
-        step, _ = self.built(image_size)
+        step, _ = self.built(image_size, precision)
         return step.generator, step.discriminator, step.adversarial
 
     def step(
@@ -99,7 +105,8 @@ class Gan:
         """Makes the alternating step of the program."""
         real = RealImages(x_train, y_train if self.num_labels else None)
         latent = Latent(num_labels=self.num_labels)
-        return ENGINES[engine](models, real, latent, batch_size, rng)
+        options = Options(batch_size=batch_size, engine=engine, xla=False)
+        return new_step(models, real, latent, rng, options)
 
 
 @pytest.fixture(params=["dcgan", "cgan"], scope="module")

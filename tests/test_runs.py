@@ -152,6 +152,7 @@ def test_train_steps_may_grow(start, started):
     ("flag", "complaint"),
     [
         ("--batch-size=9", "argument --batch-size: 9 given, the run in .* was started with 8: "),
+        ("--precision=bfloat16", "argument --precision: bfloat16 given, .* started with float32: "),
         ("--seed=9", "argument --seed: 9 given, the run in .* was started with 3: "),
         ("--train-steps=6", "argument --train-steps: 6 given, the run in .* already taken 7: "),
     ],

@@ -1,0 +1,109 @@
+"""Precision: what computes in what, and what stays float32."""
+
+import keras
+import numpy as np
+import pytest
+
+from common import runtime
+from common.adversarial import compile_model
+from common.cli import Options
+from common.saving import save_generator
+from conftest import randomized
+
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_convolutions_alone_compute_in_it(gan, precision):
+    for network in gan.models(8, precision)[:2]:
+        convolutions = [layer for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
+        assert len(convolutions) == 4
+        for layer in network.layers:
+            expected = precision if layer in convolutions else "float32"
+            assert layer.compute_dtype == expected, layer.name
+        assert network.output.dtype == "float32"
+        assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+@pytest.mark.parametrize("engine", ["train_on_batch", "compiled"])
+def test_bfloat16_follows_float32(gan, small_data, engine):
+    """To its resolution, 2^-8, over the first steps; and it is not float32 by another name."""
+    figures = {}
+    for precision in ("float32", "bfloat16"):
+        models = gan.models(8, precision)
+        rng = np.random.default_rng(0)
+        figures[precision] = gan.step(models, *small_data, rng, batch_size=16, engine=engine)(3)
+        for model in models[1:]:
+            kinds = {variable.dtype for variable in model.optimizer.variables}
+            assert {kind for kind in kinds if "float" in kind} == {"float32"}
+    losses = {name: values[:, ::2] for name, values in figures.items()}
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
+    assert not np.array_equal(losses["bfloat16"], losses["float32"])
+
+
+def test_a_saved_generator_computes_in_float32(gan, rng, tmp_path):
+    """So that it draws the same everywhere; the weights are those that were trained."""
+    generator = randomized(gan.models(8, "bfloat16")[0])
+    save_generator(generator, tmp_path / "low.h5")
+    loaded = keras.models.load_model(tmp_path / "low.h5", compile=False)
+    assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+    for ours, theirs in zip(generator.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    in_float32 = gan.program.new_generator(8, gan.num_labels)
+    in_float32.set_weights(generator.get_weights())
+    inputs = [rng.uniform(-1, 1, (6, 100)).astype(np.float32)]
+    inputs += [np.eye(10, dtype=np.float32)[:6]] if gan.num_labels else []
+    np.testing.assert_allclose(loaded(inputs), in_float32(inputs), atol=1e-6)
+    assert abs(np.array(generator(inputs)) - np.array(loaded(inputs))).max() > 1e-4
+
+
+def test_in_float16_the_loss_is_scaled(gan):
+    """A CPU computes it too, if slowly; the programs leave it to GPUs."""
+    dtype = runtime.PRECISIONS["float16"]
+    generator = gan.program.new_generator(8, gan.num_labels, dtype)
+    for model in (generator, *gan.models(8)[1:]):
+        compile_model(model, 2e-4, 6e-8)
+        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        assert scaled == (model is generator)
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--precision=float16"], "argument --precision: float16 given, which needs a GPU"),
+        (["--xla"], "argument --xla: is for --engine compiled"),
+        (["--xla", "--engine=compiled"], "argument --xla: needs a GPU"),
+    ],
+)
+@pytest.mark.skipif(
+    bool(runtime.tf.config.list_physical_devices("GPU")), reason="a GPU can do all of this"
+)
+def test_what_a_cpu_cannot_do_is_refused(gan, flags, complaint, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        gan.program.main([*flags, "--outdir", str(tmp_path)])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("*/config.json"))
+
+
+@pytest.mark.parametrize(
+    ("cpu_info", "slow"),
+    [
+        ("model name\t: An old CPU\nflags\t\t: fpu avx2 avx512f\n\nflags : avx512_bf16", True),
+        ("model name\t: A new CPU\nflags\t\t: fpu avx2 avx512_bf16 avx512f\n", False),
+        ("BogoMIPS\t: 50.00\nFeatures\t: fp asimd bf16\n", False),
+        (None, True),
+    ],
+)
+def test_a_cpu_without_bfloat16_is_told_of(cpu_info, slow, tmp_path, monkeypatch, capsys):
+    if runtime.tf.config.list_physical_devices("GPU"):
+        pytest.skip("it does not compute here")
+    if cpu_info is not None:
+        (tmp_path / "cpuinfo").write_text(cpu_info)
+    monkeypatch.setattr(runtime, "_CPU_INFO", tmp_path / "cpuinfo")
+    runtime.set_up(Options(precision="bfloat16", xla=False, seed=0))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("running on CPU: ")
+    assert any("will be slower" in line for line in lines) == slow
