@@ -62,6 +62,8 @@ def test_the_folder_explains_itself(start, tmp_path):
         "checkpoint_interval": None,
         "data": str(tmp_path / "set.npz"),
         "engine": "train_on_batch",
+        "precision": "float32",
+        "xla": False,
         "seed": 3,
     }
     assert config["command"] == {
