@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import variants
-
 from common import runtime
+from common.cli import whole_number
 
 
 class Worker:
@@ -62,11 +62,10 @@ class Worker:
         """Seconds a step."""
         return statistics.median(self.seconds)
 
-    @property
-    def spread(self) -> float:
-        """Seconds a step."""
+    def times(self) -> dict[str, float]:
+        """The median of the rounds, and half the distance between their quartiles."""
         low, _, high = statistics.quantiles(self.seconds, n=4, method="inclusive")
-        return (high - low) / 2
+        return {"ms_per_step": 1e3 * self.median, "spread_ms": 1e3 * (high - low) / 2}
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
@@ -123,8 +122,12 @@ def measure(names: list[str], rounds: int, steps: int) -> dict[str, Worker]:
 def main() -> None:
     """Measures, prints tables and writes a JSON file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=10, help="a round (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=whole_number(2, 1000), default=9, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--steps", type=whole_number(1, 1000), default=10, help="a round (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=Path("throughput.json"))
     options = parser.parse_args()
 
@@ -150,25 +153,19 @@ def main() -> None:
     rows = {}
     for name in names:
         worker = workers[name]
-        rows[name] = {
-            "ms_per_step": 1e3 * worker.median,
-            "spread_ms": 1e3 * worker.spread,
+        rows[name] = worker.times() | {
             "images_per_second": variants.BATCH_SIZE / worker.median,
             "gflop_per_second": gflop / worker.median,
             "ratio_to_published": published / worker.median,
             "fraction_of_peak": gflop / worker.median / peaks[variants.precision_of(name)],
         }
-    overheads = {
-        name: {"ms_per_step": 1e3 * worker.median, "spread_ms": 1e3 * worker.spread}
-        for name, worker in small.items()
-    }
     result = {
         "device": runtime.device_name(),
         "versions": {package: version(package) for package in packages},
         "gflop_per_step": gflop,
         "peak_gflop_per_second": peaks,
         "steps": rows,
-        "shrunk": overheads,
+        "shrunk": {name: worker.times() for name, worker in small.items()},
         "seconds_per_step": {name: worker.seconds for name, worker in (workers | small).items()},
     }
     options.output.write_text(json.dumps(result, indent=2) + "\n")

@@ -10,9 +10,9 @@ from common.keras2 import RMSprop, decaying
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
-    Where it computes in float16, whose smallest numbers are larger than many gradients, the loss
-    is scaled up by as much as the gradients allow, and they are scaled down again (Micikevicius et
-    al.: Mixed Precision Training, 2017, arXiv:1710.03740).
+    Many gradients are smaller than float16's smallest number. A model that computes in float16
+    learns from a scaled loss: as large as its gradients allow, which are scaled down again before
+    they are applied (Micikevicius et al.: Mixed Precision Training, 2017, arXiv:1710.03740).
 
     Args:
         model: Takes in images or latent vectors and gives the probability of being real,

@@ -122,8 +122,8 @@ class CompiledStep(AlternatingStep):
     device instead of waiting for it at every step.
 
     Args:
+        args: As for `AlternatingStep`.
         xla: Whether to compile with XLA, for a GPU.
-        Others: As for `AlternatingStep`.
     """
 
     together = 10

@@ -122,24 +122,29 @@ def run_steps(
     model.stop_training = False
     callback_list.on_train_begin()
     first = len(history)
-    if first < train_steps and first % save_interval:
-        callback_list.on_epoch_begin(first // save_interval)
-    while first < train_steps and not model.stop_training:
-        last = min(train_steps, first + together, *(first - first % n + n for n in intervals))
-        for number in range(first, last):
-            epoch, batch = divmod(number, save_interval)
-            if batch == 0:
-                callback_list.on_epoch_begin(epoch)
-            callback_list.on_train_batch_begin(batch)
-            if number == first:
-                started = time.perf_counter()
-                rows = np.asarray(step(last - first)).tolist()
-                seconds = (time.perf_counter() - started) / len(rows)
-            figures = rows[number - first]
-            history.append((*figures, seconds))
-            callback_list.on_train_batch_end(batch, dict(zip(FIGURES, figures, strict=True)))
-            if batch + 1 == save_interval or number + 1 == train_steps:
-                means = np.mean(history[number - batch :], axis=0).tolist()
-                callback_list.on_epoch_end(epoch, dict(zip(FIGURES, means, strict=False)))
-        first = last
+    ahead: list[tuple[float, ...]] = []
+    for number in range(first, train_steps):
+        if model.stop_training and not ahead:
+            break
+        epoch, batch = divmod(number, save_interval)
+        if batch == 0 or number == first:
+            callback_list.on_epoch_begin(epoch)
+        callback_list.on_train_batch_begin(batch)
+        if not ahead:
+            untold = min(together, train_steps - number, *(n - number % n for n in intervals))
+            ahead = _timed(step, untold)
+        history.append(ahead.pop(0))
+        figures = history[-1][: len(FIGURES)]
+        callback_list.on_train_batch_end(batch, dict(zip(FIGURES, figures, strict=True)))
+        if batch + 1 == save_interval or number + 1 == train_steps:
+            means = np.mean(history[number - batch :], axis=0)[: len(FIGURES)].tolist()
+            callback_list.on_epoch_end(epoch, dict(zip(FIGURES, means, strict=True)))
     callback_list.on_train_end()
+
+
+def _timed(step: Callable[[int], np.ndarray], count: int) -> list[tuple[float, ...]]:
+    """Takes steps; the `FIGURES` of each, and the seconds that it took."""
+    started = time.perf_counter()
+    rows = np.asarray(step(count)).tolist()
+    seconds = (time.perf_counter() - started) / count
+    return [(*figures, seconds) for figures in rows]

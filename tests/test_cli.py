@@ -97,6 +97,7 @@ def test_digit_needs_a_generator(fails):
     "flag",
     [
         *("--train-steps=9", "--batch-size=64", "--save-interval=9", "--checkpoint-interval=9"),
+        *("--engine=compiled", "--precision=bfloat16", "--xla"),
         *("--data=x.npz", "--resume", "--overwrite"),
     ],
 )

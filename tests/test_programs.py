@@ -11,6 +11,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 import chapter
+from common.steps import ENGINES
 from conftest import ENVIRONMENT, ROOT, randomized, tiles
 
 PARAMETERS = {
@@ -205,10 +206,11 @@ print(open("/proc/self/status").read())
 
 
 @needs_proc
-def test_memory_does_not_grow_with_the_steps():
+@pytest.mark.parametrize("engine", ENGINES)
+def test_memory_does_not_grow_with_the_steps(engine):
     """Of networks so small that what a step leaves behind shows within seconds."""
     printed = run_code(
-        """
+        f"""
 import os, sys, tempfile
 from pathlib import Path
 import numpy as np
@@ -218,11 +220,11 @@ from common.training import run_steps
 gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
 models = gan.models(image_size=8)
 images = np.zeros((10, 8, 8), np.uint8)
-step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4)
+step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, engine="{engine}")
 grids = SampleGrid(models[0], step.latent.draw(step.rng, 16), Path(tempfile.mkdtemp()))
 history = []
-for steps in (200, 800):
-    run_steps(models[2], step, history, [LogLine(), grids], steps, 50)
+for steps in (300, 3000):
+    run_steps(models[2], step, history, [LogLine(), grids], steps, 100, step.together)
     pages = int(open("/proc/self/statm").read().split()[1])
     print("resident", pages * os.sysconf("SC_PAGE_SIZE"))
 """
