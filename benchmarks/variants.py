@@ -34,19 +34,31 @@ def published(small: bool = False) -> Steps:
     import chapter
 
     images, batch_size = _images(small)
+    x_train = chapter.scaled(images)
     if small:
         for name in ("build_generator", "build_discriminator"):
             build = getattr(chapter, name)
             setattr(chapter, name, lambda *args, build=build: _shrunk(tf_keras, build(*args)))
     models = chapter.build_models(images.shape[1])
     rng = np.random.default_rng(0)
-    return lambda steps: chapter.train(models, images, None, rng, steps, batch_size)
+    return lambda steps: chapter.train(models, x_train, None, rng, steps, batch_size)
 
 
 def project(
     engine: str, precision: str = "float32", xla: bool = False, small: bool = False
 ) -> Steps:
     """The step of this project."""
+    step = project_step(engine, precision, xla, small)
+
+    def take(steps: int) -> None:
+        for first in range(0, steps, step.together):
+            step(min(steps - first, step.together))
+
+    return take
+
+
+def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
+    """The `AlternatingStep` of `dcgan_mnist.py`."""
     from common import runtime  # before Keras, which it sets up
 
     # isort: split
@@ -69,13 +81,7 @@ def project(
     adversarial = build_adversarial(generator, discriminator, dcgan_mnist.MODEL_NAME)
     compile_model(adversarial, 1e-4, 3e-8)
     models = (generator, discriminator, adversarial)
-    step = new_step(models, RealImages(images), Latent(), rng, options)
-
-    def take(steps: int) -> None:
-        for first in range(0, steps, step.together):
-            step(min(steps - first, step.together))
-
-    return take
+    return new_step(models, RealImages(images), Latent(), rng, options)
 
 
 def networks(image_size: int = 28, dtype: str = "float32") -> tuple[Any, Any]:
@@ -184,7 +190,7 @@ def main(name: str) -> None:
     take(WARM_UP)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        take(1)  # the first step after a pause takes longer, in Keras 2 more than twice as long
+        take(1)  # the first step after a pause is slower
         start = time.perf_counter()
         take(int(line))
         print(time.perf_counter() - start, file=answers, flush=True)

@@ -66,6 +66,11 @@ def build_models(image_size: int = 28, num_labels: int = 0) -> tuple[tf_keras.Mo
     return generator, discriminator, adversarial
 
 
+def scaled(x_train: np.ndarray) -> np.ndarray:
+    """Listing 4.2.3: uint8 of shape (N, size, size) to float32 of shape (N, size, size, 1)."""
+    return np.reshape(x_train, (*x_train.shape, 1)).astype("float32") / 255
+
+
 def train(
     models: tuple[tf_keras.Model, ...],
     x_train: np.ndarray,
@@ -78,27 +83,26 @@ def train(
 
     Args:
         models: From `build_models`.
-        x_train: Images, uint8 of shape (N, size, size).
+        x_train: Images, from `scaled`.
         y_train: Labels of shape (N,) for a CGAN, None for a DCGAN.
         rng: Takes the place of `np.random`; drawn from in the chapter's order.
         steps: How many to take.
         batch_size: Of real images.
     """
     generator, discriminator, adversarial = models
-    images = np.reshape(x_train, (*x_train.shape, 1)).astype("float32") / 255
     onehot = None if y_train is None else np.eye(y_train.max() + 1)[y_train]
     history = []
     for _ in range(steps):
-        picked = rng.integers(0, len(images), size=batch_size)
+        picked = rng.integers(0, len(x_train), size=batch_size)
         noise = rng.uniform(-1.0, 1.0, size=[batch_size, LATENT_SIZE])
         y = np.concatenate([np.ones((batch_size, 1)), np.zeros((batch_size, 1))])
         if onehot is None:
             fakes = generator.predict(noise, verbose=0)
-            d = discriminator.train_on_batch(np.concatenate([images[picked], fakes]), y)
+            d = discriminator.train_on_batch(np.concatenate([x_train[picked], fakes]), y)
         else:
             labels = np.eye(onehot.shape[1])[rng.integers(0, onehot.shape[1], size=batch_size)]
             fakes = generator.predict([noise, labels], verbose=0)
-            x = np.concatenate([images[picked], fakes])
+            x = np.concatenate([x_train[picked], fakes])
             d = discriminator.train_on_batch([x, np.concatenate([onehot[picked], labels])], y)
 
         inputs = rng.uniform(-1.0, 1.0, size=[batch_size, LATENT_SIZE])

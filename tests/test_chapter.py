@@ -27,7 +27,9 @@ def test_twenty_steps_are_keras_2s(gan):
     step = gan.step(models, x_train, y_train, np.random.default_rng(0))
     history = step(STEPS)
     labels = y_train if gan.num_labels else None
-    expected = np.array(chapter.train(oracles, x_train, labels, np.random.default_rng(0), STEPS))
+    expected = np.array(
+        chapter.train(oracles, chapter.scaled(x_train), labels, np.random.default_rng(0), STEPS)
+    )
     losses, accuracies = [0, 2], [1, 3]
     np.testing.assert_allclose(history[:, losses], expected[:, losses], rtol=1e-3)
     np.testing.assert_allclose(history[:, accuracies], expected[:, accuracies], rtol=1e-3)
