@@ -94,6 +94,19 @@ class TrainingState:
         self.history[:] = history
 
 
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as an .npz archive."""
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+    return archive.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, np.ndarray]:
+    """What was packed; raises whatever damage can make NumPy raise."""
+    with np.load(io.BytesIO(content)) as archive:
+        return {name: archive[name] for name in archive}
+
+
 class Checkpoints:
     """The newest checkpoints of a run.
 
@@ -125,9 +138,7 @@ class Checkpoints:
                     f"training has diverged: after {len(state.history)} steps {name.split('/')[0]} "
                     "holds NaN or infinity: start again with another --seed"
                 )
-        archive = io.BytesIO()
-        np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
-        write_file(self.folder / f"{len(state.history):05d}.npz", archive.getvalue())
+        write_file(self.folder / f"{len(state.history):05d}.npz", packed(arrays))
         # those of later steps were damaged, or this run would have gone on from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
         for file in set(self.files()) - set(kept):
@@ -147,8 +158,7 @@ class Checkpoints:
             except OSError as error:
                 raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
             try:
-                with np.load(io.BytesIO(content)) as archive:
-                    arrays = {name: archive[name] for name in archive}
+                arrays = unpacked(content)
                 if len(arrays["history"]) != _steps(file):
                     raise ValueError("it is of another step")
                 state.restore(arrays)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,19 +16,23 @@ import tensorflow as tf
 
 from common.data import MNIST
 from common.errors import UserError
-from common.runtime import PRECISIONS
+from common.runtime import PRECISIONS, STRATEGIES
 from common.steps import ENGINES
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
 _TRAINING = (
     *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data"),
-    *("engine", "precision", "xla"),
+    *("engine", "precision", "xla", "sync_batchnorm"),
 )
-# What belongs to a run, and not to the command that starts it or goes on with it.
+# What belongs to a run, and not to the command that starts it or goes on with it: a run may go on
+# on other devices.
 OF_THE_RUN = (*_TRAINING, "seed")
 # Together with --generator these would have no effect, which is not what anyone means by them.
-_NOT_FOR_SAMPLING = (*_TRAINING, "resume", "overwrite")
+_NOT_FOR_SAMPLING = (
+    *(*_TRAINING, "resume", "overwrite"),
+    *("strategy", "devices", "worker_timeout"),
+)
 
 
 class Options(argparse.Namespace):
@@ -43,6 +48,10 @@ class Options(argparse.Namespace):
     engine: str
     precision: str
     xla: bool
+    strategy: str
+    devices: list[str] | None
+    sync_batchnorm: bool
+    worker_timeout: int
     resume: bool
     overwrite: bool
     seed: int | None
@@ -140,6 +149,36 @@ class Parser(argparse.ArgumentParser):
             default=False,
             help="compile with XLA: for --engine compiled on a GPU (default: --no-xla)",
         )
+        training.add_argument(
+            "--strategy",
+            choices=STRATEGIES,
+            default="none",
+            help="train on several devices, which share each batch: on those of this machine "
+            "(mirrored), or on several machines, which TF_CONFIG or Slurm name (multiworker); "
+            "with --engine compiled (default: %(default)s)",
+        )
+        training.add_argument(
+            "--devices",
+            type=device_names,
+            metavar="NAMES",
+            help="for --strategy mirrored: the devices, for example GPU:0,GPU:1, or CPU:0,CPU:1 "
+            "to try it without GPUs (default: all GPUs)",
+        )
+        training.add_argument(
+            "--sync-batchnorm",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help="have batch normalization look at the whole batch, and not at each device's share "
+            "of it (default: --no-sync-batchnorm)",
+        )
+        training.add_argument(
+            "--worker-timeout",
+            type=whole_number(1, 86400),
+            default=120,
+            metavar="SECONDS",
+            help="for --strategy multiworker: how long to wait for another worker before giving up "
+            "(default: %(default)s)",
+        )
         again = training.add_mutually_exclusive_group()
         again.add_argument(
             "--resume",
@@ -188,6 +227,20 @@ class Parser(argparse.ArgumentParser):
                     )
         elif options.digit is not None:
             self.error("argument -d/--digit: needs --generator FILE, the generator to draw with")
+        if options.strategy != "none":
+            if given.setdefault("engine", "compiled") != "compiled":
+                self.error(
+                    f"argument --engine: {options.engine} given, and --strategy "
+                    f"{options.strategy} needs compiled: several machines cannot share a step that "
+                    "is not one function: leave out --engine"
+                )
+            options.engine = "compiled"
+        for name, strategy in (("devices", "mirrored"), ("worker_timeout", "multiworker")):
+            if name in given and options.strategy != strategy:
+                self.error(
+                    f"argument --{name.replace('_', '-')}: is for --strategy {strategy}, and the "
+                    f"strategy is {options.strategy}: leave one of them out"
+                )
         return options
 
     def error(self, message: str) -> NoReturn:
@@ -204,6 +257,11 @@ class Parser(argparse.ArgumentParser):
             self.error(str(error))
         except (MemoryError, tf.errors.ResourceExhaustedError):
             self.error("out of memory: give a smaller --batch-size or smaller images")
+        except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError):
+            self.error(
+                "another worker has ended, or has not answered within --worker-timeout: see what "
+                "it says, and start all workers again with --resume"
+            )
         except BrokenPipeError:
             # The reader of our output, `head` for example, has gone. So that Python does not fail
             # again when it flushes at exit:
@@ -218,6 +276,18 @@ class Parser(argparse.ArgumentParser):
             self.error("no space left on the device that the output goes to: free some")
         except KeyboardInterrupt:
             self.exit(130, f"{self.prog}: interrupted\n")
+
+
+def device_names(text: str) -> list[str]:
+    """The type of an argument that names devices of one kind, each of them once."""
+    names = text.upper().split(",")
+    if not re.fullmatch(r"(GPU:\d{1,3})(,GPU:\d{1,3})*|(CPU:\d{1,3})(,CPU:\d{1,3})*", text.upper()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} given, names like GPU:0,GPU:1 expected, all of one kind"
+        )
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} given, each device expected once")
+    return names
 
 
 def whole_number(lowest: int, highest: int) -> Callable[[str], int]:

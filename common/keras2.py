@@ -51,8 +51,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     20 steps from the same start, with this layer 0.004%. The kernel is also a little faster.
 
     Weights and settings are those of the layer of the same name in Keras, and in an .h5 file, which
-    holds no more than that, it is that layer: the file opens without this project. Synchronized
-    over several devices, it is Keras's own.
+    holds no more than that, it is that layer: the file opens without this project.
+
+    Where several replicas share a batch, each normalizes its share by the share's own statistics,
+    unless `synchronized` is set: then by those of the whole batch, as one device would.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
@@ -65,20 +67,46 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Returns:
             Of the shape and dtype of `inputs`.
         """
-        if self.synchronized:  # which the fused kernel cannot do
-            return super().call(inputs, training=training)
         training = bool(training and self.trainable)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=self.gamma,
-            offset=self.beta,
-            mean=[] if training else self.moving_mean,
-            variance=[] if training else self.moving_variance,
-            epsilon=self.epsilon,
-            is_training=training,
-        )
+        if training and self.synchronized:
+            outputs, mean, variance = self._normalize_together(inputs)
+        else:
+            outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+                x=inputs,
+                scale=self.gamma,
+                offset=self.beta,
+                mean=[] if training else self.moving_mean,
+                variance=[] if training else self.moving_variance,
+                epsilon=self.epsilon,
+                is_training=training,
+            )
         if training:
             rate = 1.0 - self.momentum
             self.moving_mean.assign_sub((self.moving_mean - mean) * rate)
             self.moving_variance.assign_sub((self.moving_variance - variance) * rate)
         return outputs
+
+    def _normalize_together(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What the fused kernel computes, of the inputs of all replicas, which it cannot do.
+
+        Keras's own way, by the mean of the squares, is less exact.
+        """
+        replica = tf.distribute.get_replica_context()
+
+        def mean_of_all(values: tf.Tensor) -> tf.Tensor:
+            return replica.all_reduce(
+                tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, [0, 1, 2])
+            )
+
+        mean = mean_of_all(inputs)
+        variance = mean_of_all(tf.square(inputs - mean))
+        outputs = tf.nn.batch_normalization(
+            inputs, mean, variance, self.beta, self.gamma, self.epsilon
+        )
+        count = tf.size(inputs) // tf.size(mean) * replica.num_replicas_in_sync
+        unbiased = variance * tf.cast(count / (count - 1), variance.dtype)
+        return outputs, mean, unbiased
+
+    def get_config(self) -> dict:
+        """The settings of the layer in a file, which knows nothing of devices."""
+        return super().get_config() | {"synchronized": False}

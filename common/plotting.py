@@ -53,7 +53,8 @@ def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Pat
     Raises:
         UserError: The file cannot be written.
     """
-    grid = image_grid(generator.predict_on_batch(noise_input))
+    # called, and not asked to predict, in which all workers of a training would have to take part
+    grid = image_grid(generator(noise_input, training=False).numpy())
     # exactly 0 to 255; Matplotlib's own colour map "gray" is one off here and there
     grey = np.rint(grid * 255).astype(np.uint8)
     rgb = np.repeat(grey[:, :, np.newaxis], 3, axis=2)

@@ -25,6 +25,26 @@ from common.steps import ENGINES
 _MATHEMATICS = ("batch_size", "seed", "precision")
 
 
+class Workers:
+    """The processes that take a run's steps together: here this one, alone.
+
+    `common.distribution.Cluster` is several of them.
+
+    Attributes:
+        is_chief: Whether this is the one that reads and writes files, and tells.
+    """
+
+    is_chief = True
+
+    def from_chief(self, content: bytes) -> bytes:
+        """What the chief calls this with."""
+        return content
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of them calls this with True."""
+        return flag
+
+
 class Run:
     """A run and its folder, which no other process may write to as long as this one lives.
 
@@ -34,6 +54,7 @@ class Run:
             the user has not given is taken from its start.
 
     Attributes:
+        workers: The processes that take its steps. The chief alone has to do with the folder.
         options: The options of this run, complete.
         identity: What makes it this run and no other.
         folder: Holds config.json, history.csv, the sample grids and the checkpoints.
@@ -42,7 +63,8 @@ class Run:
 
     Raises:
         UserError: The folder cannot be written, another process has it, it holds a run and the
-            user has not said what is to become of it, or the run there is a different one.
+            user has not said what is to become of it, or the run there is a different one. Or
+            there are no such devices or workers as the options ask for.
     """
 
     def __init__(self, name: str, options: Options) -> None:
@@ -51,6 +73,23 @@ class Run:
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self._config_file = self.folder / "config.json"
 
+        self.workers = Workers()
+        if options.strategy != "none":
+            from common.distribution import join
+
+            self.workers = join(options)
+        start = self._claimed(options) if self.workers.is_chief else {}
+        # every worker trains what the chief does
+        self._start = json.loads(self.workers.from_chief(json.dumps(start).encode()))
+        if not self.workers.is_chief:
+            options = self._following(options)
+        self.options = options.completed_by(self._start["flags"])
+        self.identity = {name: self._start["flags"][name] for name in _MATHEMATICS} | {
+            "data_sha256": self._start["data_sha256"]
+        }
+
+    def _claimed(self, options: Options) -> dict[str, Any]:
+        """Makes sure of the folder; gives the flags of this run and the checksum of its data."""
         check_writable(self.generator_file)
         check_writable(self._config_file)
         self._lock = self._locked()
@@ -67,13 +106,24 @@ class Run:
             if options.seed is None:
                 options.seed = secrets.randbelow(2**32)  # to be known when the run goes on
             data_checksum = checksum(options.data)
-        self.options = options
         flags = {name: getattr(options, name) for name in OF_THE_RUN}
         flags["data"] = str(options.data.resolve())
-        self._start = {"flags": flags, "data_sha256": data_checksum}
-        self.identity = {name: flags[name] for name in _MATHEMATICS} | {
-            "data_sha256": data_checksum
-        }
+        return {"flags": flags, "data_sha256": data_checksum}
+
+    def _following(self, options: Options) -> Options:
+        """The options of a worker that is not the chief: the chief's, but for where its data is."""
+        data = Path(self._start["flags"]["data"])
+        if "data" in options.given or not data.exists():
+            data = options.data
+        if checksum(data) != self._start["data_sha256"]:
+            raise UserError(
+                f"argument --data: {data} is not the data set that the chief trains on: "
+                "give all workers the same"
+            )
+        options.given = {
+            name: value for name, value in options.given.items() if name not in OF_THE_RUN
+        } | {"data": data}
+        return options
 
     def begin(self) -> None:
         """Makes the folder this run's own, once it has shown that it can take a step.
@@ -106,7 +156,8 @@ class Run:
 
     def close(self) -> None:
         """Lets others have the folder."""
-        self._lock.release()
+        if self.workers.is_chief:
+            self._lock.release()
 
     def _locked(self) -> filelock.BaseFileLock:
         # the system takes the lock away from a process that ends, in whatever way
@@ -208,7 +259,11 @@ def _checked(flags: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name} is {value!r}")
     if not isinstance(flags["seed"], int) or not isinstance(flags["data"], str):
         raise ValueError("seed is no number, or data no path")
-    for name, choices in (("engine", ENGINES), ("precision", PRECISIONS), ("xla", (False, True))):
+    booleans = (False, True)
+    for name, choices in (
+        *(("engine", ENGINES), ("precision", PRECISIONS)),
+        *(("xla", booleans), ("sync_batchnorm", booleans)),
+    ):
         if flags[name] not in choices:
             raise ValueError(f"{name} is {flags[name]!r}")
     return {name: flags[name] for name in OF_THE_RUN}

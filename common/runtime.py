@@ -91,6 +91,9 @@ keras.config.set_epsilon(1e-7)
 # float32 in all of them, and so is every layer of another kind.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
+# On how many devices a step may run: one, all of this machine, those of several machines.
+STRATEGIES = ("none", "mirrored", "multiworker")
+
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -118,6 +121,17 @@ def set_up(options: Options) -> np.random.Generator:
         raise UserError(
             "argument --xla: needs a GPU, and TensorFlow finds none (on a CPU it makes a step ten "
             "times slower): give --no-xla"
+        )
+    if options.xla and options.strategy != "none":
+        raise UserError(
+            f"argument --xla: is for one device, and the strategy is {options.strategy}: "
+            "give --no-xla"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if options.batch_size % replicas:
+        raise UserError(
+            f"argument --batch-size: {options.batch_size} given, which {replicas} replicas cannot "
+            f"share evenly: give a multiple of {replicas}"
         )
     print(f"running on {device_name()}, convolutions in {options.precision}", flush=True)
     if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():

@@ -137,16 +137,15 @@ class CompiledStep(AlternatingStep):
         self._labels = None if self.real.labels is None else tf.constant(self.real.labels)
         self._ones = tf.constant(self._ones)
         self._ones_and_zeros = tf.constant(self._ones_and_zeros)
-
-        @tf.function(jit_compile=xla)
-        def compiled(*drawn: Any) -> tf.Tensor:
-            return tf.stack(self._step(*drawn))
-
-        self._compiled = compiled
+        self._compiled = tf.function(self._figures, jit_compile=xla)
 
     def __call__(self, count: int = 1) -> np.ndarray:
         """Takes steps, and waits for the figures of all of them at the end."""
         return tf.stack([self._compiled(*self._draw()) for _ in range(count)]).numpy()
+
+    def _figures(self, *drawn: Any) -> tf.Tensor:
+        """What is compiled: one step, which gives its `FIGURES`, float32 of shape (4,)."""
+        return tf.stack(self._step(*drawn))
 
     def _real(self, indexes: tf.Tensor) -> list[tf.Tensor]:
         images = tf.gather(self._images, indexes)[..., tf.newaxis]
@@ -176,6 +175,10 @@ def new_step(
 ) -> AlternatingStep:
     """Makes the alternating step of a training, with the engine and batch size of its options."""
     arguments = (models, real, latent, options.batch_size, rng)
+    if options.strategy != "none":
+        from common.distribution import DistributedStep
+
+        return DistributedStep(*arguments, sync_batchnorm=options.sync_batchnorm)
     if options.engine == "compiled":
         return CompiledStep(*arguments, xla=options.xla)
     return AlternatingStep(*arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -18,7 +19,7 @@ from common.callbacks import (
     StopOnDivergence,
     StopOnSignal,
 )
-from common.checkpoints import TrainingState
+from common.checkpoints import TrainingState, packed, unpacked
 from common.plotting import resolve_show, show_picture
 from common.runs import Run
 from common.saving import save_generator
@@ -37,42 +38,45 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
         SystemExit: A signal has ended the run; its state is saved.
     """
-    options = run.options
-    show = resolve_show(options.show)
+    options, workers = run.options, run.workers
+    show = workers.is_chief and resolve_show(options.show)
     state = TrainingState(step, noise_input, run.identity)
     if options.resume:
-        run.checkpoints.restore(state)
+        if workers.is_chief:
+            run.checkpoints.restore(state)
+        state.restore(unpacked(workers.from_chief(packed(state.arrays()))))
         print(f"{run.folder} goes on after {len(state.history)} steps", flush=True)
 
+    checkpoint_interval = options.checkpoint_interval or options.save_interval
     grids = SampleGrid(step.generator, noise_input, run.folder)
-    saved = SaveState(
-        state,
-        run.checkpoints,
-        run.folder / "history.csv",
-        interval=options.checkpoint_interval or options.save_interval,
-    )
-    if options.resume:
+    saved = SaveState(state, run.checkpoints, run.folder / "history.csv", checkpoint_interval)
+    if options.resume and workers.is_chief:
         saved.write_history()  # of the steps that count, where an older checkpoint was taken
     with StopOnSignal() as stop:
+        writing = [LogLine(), BeginRun(run), grids, saved] if workers.is_chief else []
         run_steps(
             step.adversarial,
             step,
             state.history,
-            [LogLine(), StopOnDivergence(), BeginRun(run), grids, saved, stop],
+            [StopOnDivergence(), *writing, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
+            interval=checkpoint_interval,
             together=step.together,
+            any_worker=workers.any,
         )
-        save_generator(step.generator, run.generator_file)
+        if workers.is_chief:
+            save_generator(step.generator, run.generator_file)
     run.close()
-    if stop.signal is not None and len(state.history) < options.train_steps:
+    if len(state.history) < options.train_steps and (stop.signal or step.adversarial.stop_training):
         outdir = f" --outdir {options.outdir}" if options.outdir != Path() else ""
         print(
             f"stopped after {len(state.history)} steps; checkpoint in {run.checkpoints.folder}, "
             f"generator in {run.generator_file}; go on with --resume{outdir}",
             file=sys.stderr,
         )
-        sys.exit(128 + stop.signal)
+        # without a signal of its own, for another worker has had one
+        sys.exit(128 + (stop.signal or signal.SIGTERM))
     if show:
         show_picture(grids.path(len(state.history)))
 
@@ -84,7 +88,9 @@ def run_steps(
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
+    interval: int | None = None,
     together: int = 1,
+    any_worker: Callable[[bool], bool] = bool,
 ) -> None:
     """Takes step after step, and lets callbacks do all the rest.
 
@@ -100,32 +106,33 @@ def run_steps(
         history: The `FIGURES` of the steps already taken, and the seconds that each took; those
             to come are appended.
         callbacks: Get each step's figures after the step, and their means over the epoch at the
-            end of an epoch. One that has an `interval` finds the models as that many steps, and
-            their multiples, have left them.
+            end of an epoch.
         train_steps: How many steps to take, those already taken included.
         save_interval: How many of them make an epoch.
+        interval: Callbacks find the models as so many steps, and their multiples, have left them,
+            and at the end of each epoch.
         together: How many steps may be taken before the callbacks hear of them, one by one, where
-            no epoch and no callback's interval ends before. The models are ahead of the figures
-            by so many steps.
+            no epoch and no interval ends before. The models are ahead of the figures by so many
+            steps.
+        any_worker: Whether this worker or another one that takes part in the steps is to stop;
+            given whether this one is.
     """
-    callbacks = list(callbacks)
     callback_list = keras.callbacks.CallbackList(
-        callbacks,
+        list(callbacks),
         model=model,
         epochs=-(-train_steps // save_interval),
         steps=save_interval,
     )
-    intervals = [
-        save_interval,
-        *(getattr(callback, "interval", save_interval) for callback in callbacks),
-    ]
+    intervals = (save_interval, interval or save_interval)
     model.stop_training = False
     callback_list.on_train_begin()
     first = len(history)
     ahead: list[tuple[float, ...]] = []
     for number in range(first, train_steps):
-        if model.stop_training and not ahead:
-            break
+        if not ahead:
+            model.stop_training = any_worker(model.stop_training)
+            if model.stop_training:
+                break
         epoch, batch = divmod(number, save_interval)
         if batch == 0 or number == first:
             callback_list.on_epoch_begin(epoch)
