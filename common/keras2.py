@@ -38,6 +38,7 @@ class RMSprop(keras.optimizers.RMSprop):
         velocity = self._velocities[self._get_variable_index(variable)]
         mean_square = self.rho * velocity + (1 - self.rho) * ops.square(gradient)
         self.assign(velocity, mean_square)
+        learning_rate = ops.cast(learning_rate, variable.dtype)
         step = learning_rate * gradient / (ops.sqrt(mean_square) + self.epsilon)
         self.assign_sub(variable, step)
 

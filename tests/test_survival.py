@@ -20,7 +20,7 @@ from matplotlib import image as mpl_image
 import cgan_mnist
 import dcgan_mnist
 from common.adversarial import compile_model
-from conftest import ENVIRONMENT, ROOT
+from conftest import ENVIRONMENT, ROOT, assert_same_run, history
 
 FLAGS = (
     *("--data=../set.npz", "--batch-size=4", "--seed=2"),
@@ -52,41 +52,6 @@ def spawn(folder: Path, name: str, *flags: str) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def history(folder: Path, name: str) -> list[list[str]]:
-    """What history.csv says, but for the seconds, which are never the same."""
-    with (folder / name / "history.csv").open() as file:
-        return [row[:-1] for row in csv.reader(file)]
-
-
-def assert_same_run(folder: Path, other: Path, name: str) -> None:
-    """Weights, optimizers, generators of random numbers, history and pictures, bit for bit."""
-    files = [
-        sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()) for f in (folder, other)
-    ]
-    assert files[0] == files[1]
-    assert history(folder, name) == history(other, name)
-    for file in files[0]:
-        if file.endswith(".npz"):
-            with np.load(folder / file) as a, np.load(other / file) as b:
-                assert a.files == b.files
-                for array in a.files:
-                    columns = np.s_[:, :-1] if array == "history" else ...
-                    np.testing.assert_array_equal(a[array][columns], b[array][columns])
-        elif file.endswith(".png"):
-            assert (folder / file).read_bytes() == (other / file).read_bytes()
-        elif file.endswith(".h5"):
-            with h5py.File(folder / file) as a, h5py.File(other / file) as b:
-                compared = []
-
-                def compare(path, item, other=b, compared=compared):
-                    if isinstance(item, h5py.Dataset):
-                        np.testing.assert_array_equal(item, other[path])
-                        compared.append(path)
-
-                a.visititems(compare)
-                assert len(compared) == 26
 
 
 @pytest.fixture(scope="module")
