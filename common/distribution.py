@@ -14,10 +14,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import keras
 import numpy as np
@@ -184,44 +187,50 @@ def _mirrored(names: list[str] | None) -> tf.distribute.Strategy:
 
 
 def _multiworker(cluster: dict, task: dict, timeout: int) -> tf.distribute.Strategy:
-    """The strategy of several workers, which are waited for.
-
-    Waiting happens in TensorFlow's own code, where no signal is heard and no time runs out: so it
-    is another thread that waits.
-    """
-    made: list[tf.distribute.Strategy | tf.errors.OpError] = []
-
-    def make() -> None:
-        # A worker that dies is found by the beat of its heart, one that hangs by this timeout.
-        waiting = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
-        try:
-            made.append(tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting))
-        except tf.errors.OpError as error:
-            made.append(error)
-
-    thread = threading.Thread(target=make, daemon=True)
-    thread.start()
-    try:
-        thread.join(timeout)
-    except KeyboardInterrupt:
-        _end_now("interrupted", 130)
+    """The strategy of several workers, which are waited for."""
     address = cluster[task["type"]][task["index"]]
-    if not made:
-        others = [worker for workers in cluster.values() for worker in workers if worker != address]
-        _end_now(
+    others = [worker for workers in cluster.values() for worker in workers if worker != address]
+    # A worker that dies is found by the beat of its heart, one that hangs by this timeout.
+    waiting = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    try:
+        with _ending_after(
+            timeout,
             f"error: not all of {', '.join(others)} have arrived within {timeout} s: see whether "
             "they run and can be reached from here, or give a longer --worker-timeout",
-            2,
-        )
-    if isinstance(made[0], tf.errors.OpError):
-        raise UserError(f"cannot be the worker {address}: {first_line(made[0])}")
-    return made[0]
+        ):
+            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting)
+    except tf.errors.OpError as error:
+        raise UserError(f"cannot be the worker {address}: {first_line(error)}") from error
 
 
-def _end_now(message: str, status: int) -> NoReturn:
-    """Ends the process, of which TensorFlow holds a thread that cannot be stopped."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr, flush=True)
-    os._exit(status)
+@contextmanager
+def _ending_after(timeout: int, message: str) -> Iterator[None]:
+    """Ends this process if what happens in the context takes too long.
+
+    TensorFlow waits for a cluster in code of its own that lets no Python run beside it, neither a
+    thread nor what hears Ctrl-C. So another process looks at the clock, and Ctrl-C does without
+    Python.
+    """
+    watch = (
+        "import os, select, sys\n"
+        "if not select.select([0], [], [], float(sys.argv[1]))[0]:\n"  # until its input is closed
+        "    print(sys.argv[3], file=sys.stderr, flush=True)\n"
+        "    os.kill(int(sys.argv[2]), 9)\n"
+    )
+    line = f"{Path(sys.argv[0]).name}: {message}"
+    watcher = subprocess.Popen(
+        [sys.executable, "-S", "-c", watch, str(timeout), str(os.getpid()), line],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        watcher.communicate()
 
 
 def _cluster_from_environment() -> tuple[dict[str, list[str]], dict[str, Any]]:
