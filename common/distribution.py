@@ -47,7 +47,7 @@ def join(options: Options) -> Workers:
         arrived.
 
     Raises:
-        UserError: There are no such devices, there is no such cluster, or float16 was asked for.
+        UserError: There are no such devices, or there is no such cluster.
     """
     if options.strategy == "mirrored":
         workers = Workers()

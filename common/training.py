@@ -68,14 +68,15 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         if workers.is_chief:
             save_generator(step.generator, run.generator_file)
     run.close()
-    if len(state.history) < options.train_steps and (stop.signal or step.adversarial.stop_training):
+    if len(state.history) < options.train_steps:
         outdir = f" --outdir {options.outdir}" if options.outdir != Path() else ""
+        where = f"checkpoint in {run.checkpoints.folder}, generator in {run.generator_file}; "
         print(
-            f"stopped after {len(state.history)} steps; checkpoint in {run.checkpoints.folder}, "
-            f"generator in {run.generator_file}; go on with --resume{outdir}",
+            f"stopped after {len(state.history)} steps; {where if workers.is_chief else ''}"
+            f"go on with --resume{outdir}",
             file=sys.stderr,
         )
-        # without a signal of its own, for another worker has had one
+        # without a signal of its own: another worker has had one
         sys.exit(128 + (stop.signal or signal.SIGTERM))
     if show:
         show_picture(grids.path(len(state.history)))
