@@ -134,7 +134,11 @@ def test_files_that_are_no_npz_refused(tmp_path):
         (IMAGES, idx(zeros(40, 8, 8)) + b"0", "has 2577 bytes, its header promises 2576"),
         (IMAGES, idx(zeros(40, 8, 8))[:9], "has 9 bytes, its header promises"),
         (f"{IMAGES}.gz", b"not compressed", "cannot be read: Not a gzipped file"),
-        (f"{IMAGES}.gz", gzip.compress(idx(zeros(40, 8, 8)))[:-9], "cannot be read: Compressed"),
+        (
+            f"{IMAGES}.gz",
+            gzip.compress(idx(zeros(40, 8, 8)), mtime=0)[:-9],
+            "cannot be read: Compressed",
+        ),
         (LABELS, idx(zeros(39)), "expected integers of shape (40,)"),
     ],
 )
