@@ -72,7 +72,14 @@ def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
     from common.steps import new_step
 
     images, batch_size = _images(small)
-    options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla, seed=0)
+    options = Options(
+        batch_size=batch_size,
+        engine=engine,
+        precision=precision,
+        xla=xla,
+        strategy="none",
+        seed=0,
+    )
     rng = runtime.set_up(options)
     generator, discriminator = networks(images.shape[1], runtime.PRECISIONS[precision])
     if small:
