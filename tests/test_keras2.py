@@ -86,14 +86,15 @@ def test_batch_normalization_is_keras_2s(feature_maps):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
 
-def test_over_several_devices_it_is_kerass(feature_maps):
-    """The fused kernel knows the batch of one device only."""
-    synchronized = BatchNormalization(synchronized=True)
-    keras_own = keras.layers.BatchNormalization()
-    for layer in (synchronized, keras_own):
-        layer(feature_maps, training=True)
-    for weight, expected in zip(synchronized.get_weights(), keras_own.get_weights(), strict=True):
+def test_synchronized_over_one_device_it_is_the_fused_kernel(feature_maps):
+    """What it computes over several, without the kernel, is shown in test_distribution.py."""
+    synchronized, fused = BatchNormalization(synchronized=True), BatchNormalization()
+    np.testing.assert_allclose(
+        synchronized(feature_maps, training=True), fused(feature_maps, training=True), atol=1e-5
+    )
+    for weight, expected in zip(synchronized.get_weights(), fused.get_weights(), strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    assert not synchronized.get_config()["synchronized"], "a file knows nothing of devices"
 
 
 def test_the_optimizer_survives_its_own_configuration():

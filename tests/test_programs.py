@@ -224,7 +224,7 @@ step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, en
 grids = SampleGrid(models[0], step.latent.draw(step.rng, 16), Path(tempfile.mkdtemp()))
 history = []
 for steps in (300, 3000):
-    run_steps(models[2], step, history, [LogLine(), grids], steps, 100, step.together)
+    run_steps(models[2], step, history, [LogLine(), grids], steps, 100, together=step.together)
     pages = int(open("/proc/self/statm").read().split()[1])
     print("resident", pages * os.sysconf("SC_PAGE_SIZE"))
 """

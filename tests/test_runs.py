@@ -64,6 +64,7 @@ def test_the_folder_explains_itself(start, tmp_path):
         "engine": "train_on_batch",
         "precision": "float32",
         "xla": False,
+        "sync_batchnorm": False,
         "seed": 3,
     }
     assert config["command"] == {
@@ -72,6 +73,9 @@ def test_the_folder_explains_itself(start, tmp_path):
         "resume": False,
         "overwrite": False,
         "show": None,
+        "strategy": "none",
+        "devices": None,
+        "worker_timeout": 120,
     }
     assert config["versions"].keys() >= {"python", "tensorflow", "keras", "numpy"}
     assert config["versions"]["python"] == sys.version.split()[0]
@@ -191,6 +195,7 @@ def test_a_config_that_is_none(start, started, content):
     [
         *[("train_steps", None), ("save_interval", 0), ("batch_size", "8"), ("data", 5)],
         *[("seed", None), ("engine", "fast"), ("precision", 16), ("xla", "yes")],
+        ("sync_batchnorm", "no"),
     ],
 )
 def test_a_config_that_holds_nonsense(start, started, flag, value):
