@@ -42,6 +42,7 @@ EXAMPLES = """examples:
   python cgan_mnist.py                                     train as in the chapter (hours on a CPU)
   python cgan_mnist.py --train-steps 2000                  train until digits appear
   python cgan_mnist.py --generator=cgan_mnist.h5           draw 16 digits: test_outputs/00000.png
+  python cgan_mnist.py -g cgan_mnist.h5 --evaluate         measure how good its digits are
   python cgan_mnist.py --resume                            go on with a run that was stopped
   python cgan_mnist.py --generator=cgan_mnist.h5 --digit=8 draw 16 eights: test_outputs/00008.png
 """
@@ -191,8 +192,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with parser.one_line_errors():
         if options.generator is None:
             build_and_train_models(options)
+            return
+        generator = load_generator(options.generator, new_generator, conditional=True)
+        if options.evaluate:
+            from common.evaluation import evaluate_generator
+
+            evaluate_generator(generator, options)
         else:
-            generator = load_generator(options.generator, new_generator, conditional=True)
             test_generator(generator, options)
 
 

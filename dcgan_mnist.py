@@ -41,6 +41,7 @@ EXAMPLES = """examples:
   python dcgan_mnist.py                             train as in the chapter (hours on a CPU)
   python dcgan_mnist.py --train-steps 2000          train until strokes appear
   python dcgan_mnist.py --generator=dcgan_mnist.h5  draw 16 digits: test_outputs/00000.png
+  python dcgan_mnist.py -g dcgan_mnist.h5 --evaluate  measure how good its digits are
   python dcgan_mnist.py --resume                    go on with a run that was stopped
   python dcgan_mnist.py --data fashion/ --outdir f  train on other images
 """
@@ -153,8 +154,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     with parser.one_line_errors():
         if options.generator is None:
             build_and_train_models(options)
+            return
+        generator = load_generator(options.generator, new_generator, conditional=False)
+        if options.evaluate:
+            from common.evaluation import evaluate_generator
+
+            evaluate_generator(generator, options)
         else:
-            generator = load_generator(options.generator, new_generator, conditional=False)
             test_generator(generator, options)
 
 

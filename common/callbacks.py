@@ -158,10 +158,16 @@ class SaveState(keras.callbacks.Callback):
         """Writes the table."""
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(("step", *COLUMNS))
+        evaluations = self.state.evaluations
+        evaluated = list(next(iter(evaluations.values()), ()))
+        table.writerow(("step", *COLUMNS, *evaluated))
         for step, (*figures, seconds) in enumerate(self.state.history):
             # nine digits are all that float32 has
-            table.writerow([step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"])
+            row = [step, *(f"{figure:.9g}" for figure in figures), f"{seconds:.4f}"]
+            # empty but in the steps after which there was an evaluation
+            found = evaluations.get(step + 1, {})
+            row += [f"{found[name]:.9g}" if found else "" for name in evaluated]
+            table.writerow(row)
         write_file(self.history_file, text.getvalue().encode())
 
 

@@ -37,6 +37,7 @@ class TrainingState:
 
     Attributes:
         history: The `COLUMNS` of every step so far; its length is the number of steps taken.
+        evaluations: By the number of steps taken, the figures of evaluations on the way.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TrainingState:
         self.noise_input = noise_input
         self.identity = identity
         self.history: list[tuple[float, ...]] = []
+        self.evaluations: dict[int, dict[str, float]] = {}
 
     def _variables(self) -> dict[str, list]:
         return {
@@ -66,6 +68,7 @@ class TrainingState:
         for i, array in enumerate(self.noise_input):
             arrays[f"noise_input/{i}"] = array
         arrays["history"] = np.array(self.history, np.float64).reshape(-1, len(COLUMNS))
+        arrays["evaluations"] = np.array(json.dumps(self.evaluations))
         arrays["rng"] = np.array(json.dumps(self.step.rng.bit_generator.state))
         arrays["identity"] = np.array(json.dumps(self.identity))
         return arrays
@@ -83,6 +86,7 @@ class TrainingState:
         if expected != found:
             raise ValueError("it is of other networks")
         history = [tuple(row) for row in arrays["history"].tolist()]
+        evaluations = json.loads(str(arrays["evaluations"]))
         rng_state = json.loads(str(arrays["rng"]))
 
         for owner, variables in self._variables().items():
@@ -92,6 +96,8 @@ class TrainingState:
             array[...] = arrays[f"noise_input/{i}"]
         self.step.rng.bit_generator.state = rng_state
         self.history[:] = history
+        self.evaluations.clear()
+        self.evaluations.update({int(steps): figures for steps, figures in evaluations.items()})
 
 
 def packed(arrays: dict[str, np.ndarray]) -> bytes:

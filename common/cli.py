@@ -22,8 +22,8 @@ from common.steps import ENGINES
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
 _TRAINING = (
-    *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "data"),
-    *("engine", "precision", "xla", "sync_batchnorm"),
+    *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "evaluate_interval"),
+    *("data", "engine", "precision", "xla", "sync_batchnorm"),
 )
 # What belongs to a run, and not to the command that starts it or goes on with it: a run may go on
 # on other devices.
@@ -39,11 +39,14 @@ class Options(argparse.Namespace):
     """What the user asked for."""
 
     generator: Path | None
+    evaluate: bool
+    samples: int
     digit: int | None = None
     train_steps: int
     batch_size: int
     save_interval: int
     checkpoint_interval: int | None
+    evaluate_interval: int | None
     data: Path
     engine: str
     precision: str
@@ -69,7 +72,71 @@ class Options(argparse.Namespace):
         return Options(**vars(self) | flags | {"data": Path(flags["data"])} | self.given)
 
 
-class Parser(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
+    """A command line whose mistakes, like those found later, end in one line and status 2.
+
+    Args:
+        prog: The name of the command.
+        description: The first line of `--help`.
+        examples: Command lines and what they do, for the end of `--help`.
+    """
+
+    def __init__(self, prog: str, description: str, examples: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # leaves examples their lines
+            allow_abbrev=False,
+        )
+
+    def add_data(self, to: Any = None) -> None:
+        """Adds `--data`, to a group of arguments or to this parser."""
+        (to or self).add_argument(
+            "--data",
+            type=Path,
+            default=MNIST,
+            metavar="PATH",
+            help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
+            "gzipped or not (default: the MNIST that comes with the programs)",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with status 2 and one line that says why."""
+        line = " ".join(message.split())
+        self.exit(2, f"{self.prog}: error: {line}\n")
+
+    @contextmanager
+    def one_line_errors(self) -> Iterator[None]:
+        """Turns what the user can mend into such a line, and leaves bugs their traceback."""
+        try:
+            yield
+        except UserError as error:
+            self.error(str(error))
+        except (MemoryError, tf.errors.ResourceExhaustedError):
+            self.error("out of memory: give a smaller --batch-size or smaller images")
+        except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError):
+            self.error(
+                "another worker has ended, or has not answered within --worker-timeout: see what "
+                "it says, and start all workers again with --resume"
+            )
+        except BrokenPipeError:
+            # The reader of our output, `head` for example, has gone. So that Python does not fail
+            # again when it flushes at exit:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.exit(1)
+        except OSError as error:
+            # of stdout; all files have messages of their own
+            if error.errno == errno.EIO:  # the terminal has gone
+                self.exit(1)
+            if error.errno != errno.ENOSPC:
+                raise
+            self.error("no space left on the device that the output goes to: free some")
+        except KeyboardInterrupt:
+            self.exit(130, f"{self.prog}: interrupted\n")
+
+
+class Parser(CommandParser):
     """The flags that both programs share; a program may add its own.
 
     Args:
@@ -79,19 +146,26 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, model_name: str, description: str, examples: str) -> None:
-        super().__init__(
-            prog=f"{model_name}.py",
-            description=description,
-            epilog=examples,
-            formatter_class=argparse.RawDescriptionHelpFormatter,  # leaves examples their lines
-            allow_abbrev=False,
-        )
+        super().__init__(f"{model_name}.py", description, examples)
         self.add_argument(
             "-g",
             "--generator",
             type=Path,
             metavar="FILE",
             help="draw digits with this generator (.h5, .hdf5 or .keras) instead of training",
+        )
+        self.add_argument(
+            "--evaluate",
+            action="store_true",
+            help="with --generator: measure how good its digits are, against the test images of "
+            "--data: test_outputs/evaluation.json",
+        )
+        self.add_argument(
+            "--samples",
+            type=whole_number(100, 10_000),
+            default=10_000,
+            metavar="N",
+            help="with --evaluate: how many images to draw (default: %(default)s)",
         )
         training = self.add_argument_group("training")
         training.add_argument(
@@ -122,13 +196,12 @@ class Parser(argparse.ArgumentParser):
             help="steps from one checkpoint to the next (default: --save-interval)",
         )
         training.add_argument(
-            "--data",
-            type=Path,
-            default=MNIST,
-            metavar="PATH",
-            help="an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, "
-            "gzipped or not (default: the MNIST that comes with the programs)",
+            "--evaluate-interval",
+            type=whole_number(1, MAX_COUNT),
+            metavar="N",
+            help="steps from one evaluation of 2,000 images to the next (default: none)",
         )
+        self.add_data(training)
         training.add_argument(
             "--engine",
             choices=ENGINES,
@@ -193,7 +266,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.add_argument(
             "--seed",
-            type=whole_number(0, 2**32 - 1),  # what all random generators take
+            type=seed_number,
             metavar="N",
             help="repeat a run: the same seed gives the same digits (default: a new one each time)",
         )
@@ -218,9 +291,15 @@ class Parser(argparse.ArgumentParser):
         parsed = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults)))
         given = {name: value for name, value in vars(parsed).items() if value is not None}
         options = Options(**defaults | given, given=given)
+        if options.evaluate and options.generator is None:
+            self.error("argument --evaluate: needs --generator FILE, the generator to evaluate")
+        if "samples" in given and not options.evaluate:
+            self.error("argument --samples: is for --evaluate: add that, or leave it out")
+        if options.evaluate and options.digit is not None:
+            self.error("argument -d/--digit: --evaluate draws all digits: leave one of them out")
         if options.generator is not None:
             for name in _NOT_FOR_SAMPLING:
-                if name in given:
+                if name in given and not (name == "data" and options.evaluate):
                     self.error(
                         f"argument --{name.replace('_', '-')}: is for training, and "
                         "--generator draws digits without it: leave one of them out"
@@ -242,40 +321,6 @@ class Parser(argparse.ArgumentParser):
                     f"strategy is {options.strategy}: leave one of them out"
                 )
         return options
-
-    def error(self, message: str) -> NoReturn:
-        """Ends the program with status 2 and one line that says why."""
-        line = " ".join(message.split())
-        self.exit(2, f"{self.prog}: error: {line}\n")
-
-    @contextmanager
-    def one_line_errors(self) -> Iterator[None]:
-        """Turns what the user can mend into such a line, and leaves bugs their traceback."""
-        try:
-            yield
-        except UserError as error:
-            self.error(str(error))
-        except (MemoryError, tf.errors.ResourceExhaustedError):
-            self.error("out of memory: give a smaller --batch-size or smaller images")
-        except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError):
-            self.error(
-                "another worker has ended, or has not answered within --worker-timeout: see what "
-                "it says, and start all workers again with --resume"
-            )
-        except BrokenPipeError:
-            # The reader of our output, `head` for example, has gone. So that Python does not fail
-            # again when it flushes at exit:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            self.exit(1)
-        except OSError as error:
-            # of stdout; all files have messages of their own
-            if error.errno == errno.EIO:  # the terminal has gone
-                self.exit(1)
-            if error.errno != errno.ENOSPC:
-                raise
-            self.error("no space left on the device that the output goes to: free some")
-        except KeyboardInterrupt:
-            self.exit(130, f"{self.prog}: interrupted\n")
 
 
 def device_names(text: str) -> list[str]:
@@ -305,3 +350,6 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+seed_number = whole_number(0, 2**32 - 1)  # what all random generators take

@@ -20,47 +20,56 @@ MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
 MAX_PIXELS = 2**16
 MIN_LABELS, MAX_LABELS = 2, 1000
 
-IDX_IMAGES, IDX_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+# The two parts of a data set, and what holds the images and the labels of each: arrays of an .npz
+# file, or IDX files.
+_ARRAYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
+_IDX_FILES = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_EXPECTED = {
+    "train": "give an .npz file with the arrays x_train and y_train, or a folder with IDX files",
+    "test": "an evaluation needs test images too, add them as x_test and y_test",
+}
 
-_EXPECTED = "give an .npz file with the arrays x_train and y_train, or a folder with IDX files"
-_ARRAYS = ("x_train", "y_train")
 
-
-def load_data(path: Path = MNIST) -> tuple[np.ndarray, np.ndarray]:
-    """Loads the training images and labels of a data set.
+def load_data(path: Path = MNIST, part: str = "train") -> tuple[np.ndarray, np.ndarray]:
+    """Loads the images and labels of a data set, those to train on or those to test with.
 
     Args:
-        path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train` and
-            `y_train`), or a folder with MNIST's IDX files under their original names, gzipped or
-            not. Fashion-MNIST and KMNIST come in both forms. Test images are not looked at.
+        path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train`, `y_train`,
+            `x_test` and `y_test`), or a folder with MNIST's IDX files under their original names,
+            gzipped or not. Fashion-MNIST and KMNIST come in both forms.
+        part: "train" or "test"; the other one is not looked at.
 
     Returns:
-        `(x_train, y_train)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
+        `(images, labels)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
         multiple of 4; and their labels, int64 of shape (N,), from 0.
 
     Raises:
         UserError: There is no such file, or it is not such a data set.
     """
     if _is_folder(path):
-        images, labels = _read_idx(path, IDX_IMAGES, 3), _read_idx(path, IDX_LABELS, 1)
+        images_file, labels_file = _IDX_FILES[part]
+        images, labels = _read_idx(path, images_file, 3), _read_idx(path, labels_file, 1)
     else:
-        images, labels = _read_npz(path)
+        images, labels = _read_npz(path, part)
     _check_images(images, path)
     _check_labels(labels, len(images), path)
     return images, labels.astype(np.int64)
 
 
 def checksum(path: Path) -> str:
-    """The SHA-256 sum of a data set, to tell it from others.
+    """The SHA-256 sum of a data set's training images and labels, in whatever files they come.
 
     Raises:
         UserError: There is no such data set.
     """
-    if _is_folder(path):
-        content = _read_idx_bytes(path, IDX_IMAGES) + _read_idx_bytes(path, IDX_LABELS)
-    else:
-        content = path.read_bytes()
-    return hashlib.sha256(content).hexdigest()
+    images, labels = load_data(path)
+    content = hashlib.sha256(str(images.shape).encode())
+    content.update(images.tobytes())
+    content.update(labels.tobytes())
+    return content.hexdigest()
 
 
 class RealImages:
@@ -106,28 +115,30 @@ def _is_folder(path: Path) -> bool:
         with path.open("rb"):
             return False
     except FileNotFoundError:
-        raise UserError(f"data set {path} does not exist: {_EXPECTED}") from None
+        raise UserError(f"data set {path} does not exist: {_EXPECTED['train']}") from None
     except OSError as error:
         raise UserError(f"data set {path} cannot be read: {error.strerror}") from error
 
 
-def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_npz(path: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    expected = _EXPECTED[part]
     if not zipfile.is_zipfile(path):
-        raise UserError(f"data set {path} is not an .npz file, or cut short: {_EXPECTED}")
+        raise UserError(f"data set {path} is not an .npz file, or cut short: {expected}")
     try:
         # Pickled objects, which could run code, are refused by np.load's default.
         with np.load(path) as archive:
             names = list(archive)
-            found = {name: archive[name] for name in _ARRAYS if name in names}
+            found = {name: archive[name] for name in _ARRAYS[part] if name in names}
     except Exception as error:  # whatever a damaged file can make zipfile and NumPy raise
         raise UserError(f"data set {path} cannot be read ({first_line(error)})") from error
-    for name in _ARRAYS:
+    for name in _ARRAYS[part]:
         if not isinstance(found.get(name), np.ndarray):
             raise UserError(
                 f"data set {path} has no array {name}, only {', '.join(names) or 'none at all'}: "
-                f"{_EXPECTED}"
+                f"{expected}"
             )
-    return found["x_train"], found["y_train"]
+    images, labels = (found[name] for name in _ARRAYS[part])
+    return images, labels
 
 
 def _read_idx_bytes(folder: Path, name: str) -> bytes:

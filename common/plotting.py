@@ -20,25 +20,27 @@ TILE_PIXELS = 84
 GAP_PIXELS = 6
 
 
-def image_grid(images: np.ndarray) -> np.ndarray:
-    """Lays images out in a square, row by row.
+def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
+    """Lays images out row by row, in a square unless told otherwise.
 
     Each image pixel becomes a block of whole screen pixels, so that nothing is blurred.
 
     Args:
-        images: Floats of shape (n * n, size, size, 1) in [0, 1].
+        images: Floats of shape (n, size, size, 1) in [0, 1].
+        columns: How many stand side by side, a divisor of n; None for the square root of n.
 
     Returns:
-        Floats of shape (side, side) in [0, 1], white between and around the images.
+        Floats of shape (height, width) in [0, 1], white between and around the images.
     """
-    columns = math.isqrt(len(images))
+    columns = columns or math.isqrt(len(images))
+    rows = len(images) // columns
     scale = max(1, TILE_PIXELS // images.shape[1])
     tiles = images[:, :, :, 0].repeat(scale, axis=1).repeat(scale, axis=2)
     # every tile carries the gap above and to the left of it
     tiles = np.pad(tiles, ((0, 0), (GAP_PIXELS, 0), (GAP_PIXELS, 0)), constant_values=1.0)
     tile = tiles.shape[1]
-    grid = tiles.reshape(columns, columns, tile, tile).swapaxes(1, 2)
-    grid = grid.reshape(columns * tile, columns * tile)
+    grid = tiles.reshape(rows, columns, tile, tile).swapaxes(1, 2)
+    grid = grid.reshape(rows * tile, columns * tile)
     return np.pad(grid, ((0, GAP_PIXELS), (0, GAP_PIXELS)), constant_values=1.0)
 
 

@@ -24,6 +24,9 @@ from common.steps import ENGINES
 # With another value of these it would be another run, and not this one going on.
 _MATHEMATICS = ("batch_size", "seed", "precision")
 
+# The first is always given, the others may be None.
+_INTERVALS = ("save_interval", "checkpoint_interval", "evaluate_interval")
+
 
 class Workers:
     """The processes that take a run's steps together: here this one, alone.
@@ -252,9 +255,9 @@ def _checked(flags: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: One is not what the command line would have taken; KeyError: one is missing.
     """
-    for name in ("train_steps", "batch_size", "save_interval", "checkpoint_interval"):
+    for name in ("train_steps", "batch_size", *_INTERVALS):
         value = flags[name]
-        optional = name == "checkpoint_interval" and value is None
+        optional = name in _INTERVALS[1:] and value is None
         if not optional and not (isinstance(value, int) and value > 0):
             raise ValueError(f"{name} is {value!r}")
     if not isinstance(flags["seed"], int) or not isinstance(flags["data"], str):

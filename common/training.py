@@ -52,8 +52,17 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
     saved = SaveState(state, run.checkpoints, run.folder / "history.csv", checkpoint_interval)
     if options.resume and workers.is_chief:
         saved.write_history()  # of the steps that count, where an older checkpoint was taken
+    evaluating: list[keras.callbacks.Callback] = []
+    if options.evaluate_interval and workers.is_chief:
+        from common.evaluation import Evaluate, judge_for
+
+        # other workers do not wait for as long as a classifier takes to train
+        may_train = options.strategy != "multiworker"
+        judge = judge_for(step.generator, options.data, options.outdir, may_train)
+        interval, seed = options.evaluate_interval, options.seed
+        evaluating = [Evaluate(step.generator, judge, state, interval, seed)]
     with StopOnSignal() as stop:
-        writing = [LogLine(), BeginRun(run), grids, saved] if workers.is_chief else []
+        writing = [LogLine(), BeginRun(run), *evaluating, grids, saved] if workers.is_chief else []
         run_steps(
             step.adversarial,
             step,
@@ -61,7 +70,7 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
             [StopOnDivergence(), *writing, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
-            interval=checkpoint_interval,
+            intervals=[checkpoint_interval, options.evaluate_interval or checkpoint_interval],
             together=step.together,
             any_worker=workers.any,
         )
@@ -89,7 +98,7 @@ def run_steps(
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
-    interval: int | None = None,
+    intervals: Iterable[int] = (),
     together: int = 1,
     any_worker: Callable[[bool], bool] = bool,
 ) -> None:
@@ -110,11 +119,11 @@ def run_steps(
             end of an epoch.
         train_steps: How many steps to take, those already taken included.
         save_interval: How many of them make an epoch.
-        interval: Callbacks find the models as so many steps, and their multiples, have left them,
+        intervals: Callbacks find the models as so many steps, and their multiples, have left them,
             and at the end of each epoch.
         together: How many steps may be taken before the callbacks hear of them, one by one, where
-            no epoch and no interval ends before. The models are ahead of the figures by so many
-            steps.
+            no epoch and none of the intervals ends before. The models are ahead of the figures by
+            so many steps.
         any_worker: Whether this worker or another one that takes part in the steps is to stop;
             given whether this one is.
     """
@@ -124,7 +133,7 @@ def run_steps(
         epochs=-(-train_steps // save_interval),
         steps=save_interval,
     )
-    intervals = (save_interval, interval or save_interval)
+    intervals = (save_interval, *intervals)
     model.stop_training = False
     callback_list.on_train_begin()
     first = len(history)

@@ -149,7 +149,7 @@ def test_steps_are_taken_together_but_not_across_intervals(model):
 
     heard, history = [], []
     run_steps(
-        model, step, history, [Watch()], train_steps=19, save_interval=8, interval=5, together=4
+        model, step, history, [Watch()], train_steps=19, save_interval=8, intervals=[5], together=4
     )
     assert taken == [4, 1, 3, 2, 4, 1, 1, 3]  # ends at 4, 5, 8, 10, 14, 15, 16, 19
     assert heard == [(i % 8, float(i)) for i in range(19)]

@@ -1,0 +1,148 @@
+"""How is an evaluation told, in a table and in a picture?"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from common.files import write_file
+from common.plotting import image_grid
+
+_DPI = 100
+# More classes than these are not told one by one.
+_FEW = 20
+
+
+def table(report: dict[str, Any]) -> str:
+    """The figures of `evaluation.evaluate` as lines of text."""
+    generated, training, k = report["generated"], report["training"], report["k"]
+    lines = [
+        f"{report['generator']}: {report['samples']} images, seed {report['seed']}, against the "
+        f"{report['test_images']} test images of {report['data']}",
+        "",
+        f"{'':24}{'generated':>12}{'training':>12}",
+    ]
+    notes = {
+        "frechet_distance": "of a classifier's features, not Inception's: no FID to compare with",
+        "precision": f"share of the images among the test images, k = {k}",
+        "recall": f"share of the test images among the images, k = {k}",
+        "density": f"1 for real images, k = {k}",
+        "coverage": f"share of the test images with an image near by, k = {k}",
+        "distance_from_uniform": "of the class histogram: share that would have to move",
+        "distance_from_data": "of the class histogram",
+    }
+    for name, note in notes.items():
+        title = name.replace("_", " ").capitalize()
+        lines.append(f"{title:24}{generated[name]:12.4f}{training[name]:12.4f}   {note}")
+    nearest = report["nearest_training_image"]
+    medians = [np.median(nearest[kind]) for kind in ("generated", "test")]
+    share = nearest["share_nearer_than_1%_of_test"]
+    lines += [
+        f"{'Nearest training image':24}{medians[0]:12.4f}{'':12}   median distance in pixels' "
+        f"values; of test images {medians[1]:.4f}",
+        f"{'Suspiciously near':24}{share:12.2%}{'':12}   nearer than 1% of the test images are",
+        "",
+    ]
+    shares = [value for name, value in generated.items() if name.startswith("share_of_")]
+    of_data = [value for name, value in training.items() if name.startswith("share_of_")]
+    rows = {"class": None, "share": shares, "in training": of_data}
+    if "digit_accuracy" in generated:
+        rows["digit accuracy"] = report["digit_accuracy_of_each"]
+    if len(shares) <= _FEW:
+        for name, values in rows.items():
+            cells = range(len(shares)) if values is None else (f"{value:.1%}" for value in values)
+            lines.append(f"{name:16}" + "".join(f"{cell:>7}" for cell in cells))
+        lines.append("")
+    if "digit_accuracy" in generated:
+        lines.append(
+            f"Digit accuracy: {generated['digit_accuracy']:.2%} are read as the digit that was "
+            f"asked for (test images: {report['classifier_accuracy']:.2%})"
+        )
+    else:
+        lines.append(f"The classifier reads {report['classifier_accuracy']:.2%} of the test images")
+    return "\n".join(lines)
+
+
+def plot_report(report: dict[str, Any], pairs: np.ndarray, path: Path) -> None:
+    """Draws an evaluation: images with their nearest training images, and three diagrams.
+
+    Args:
+        report: The figures.
+        pairs: The images and the training images, shape (2, count, size, size, 1) in [0, 1].
+        path: The PNG file to write.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    grid = image_grid(pairs.reshape(-1, *pairs.shape[2:]), columns=pairs.shape[1])
+    height, width = grid.shape
+    margin, left, diagrams = 50, 110, 360
+    total = (left + width + margin, margin + height + diagrams)
+    figure = Figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI)
+    FigureCanvasAgg(figure)
+    figure.figimage(grid, xo=left, yo=diagrams, cmap="gray", vmin=0, vmax=1)
+    for row, title in enumerate(("generated", "nearest\ntraining\nimage")):
+        y = diagrams + height * (0.75 - 0.5 * row)
+        figure.text((left - 12) / total[0], y / total[1], title, ha="right", va="center")
+    figure.text(
+        left / total[0],
+        (diagrams + height + margin / 2) / total[1],
+        f"{report['generator']}: Frechet distance "
+        f"{report['generated']['frechet_distance']:.2f} (training images "
+        f"{report['training']['frechet_distance']:.2f}; classifier features)",
+        va="center",
+    )
+    matrix = report.get("confusion_matrix")
+    count = 2 if matrix is None else 3
+    all_axes = []
+    for i in range(count):
+        x = left / 2 + 20 + i * (total[0] - left / 2) / count
+        size = ((total[0] - left / 2) / count - 75, diagrams - 110)
+        all_axes.append(
+            figure.add_axes((x / total[0], 65 / total[1], size[0] / total[0], size[1] / total[1]))
+        )
+
+    axes = all_axes[0]
+    for kind, offset in (("generated", -0.2), ("training", 0.2)):
+        shares = [v for name, v in report[kind].items() if name.startswith("share_of_")]
+        axes.bar(np.arange(len(shares)) + offset, np.array(shares) * 100, 0.4, label=kind)
+    axes.set(title="classes, as the classifier reads them", xlabel="class", ylabel="share (%)")
+    axes.legend(loc="lower right", fontsize="small")
+    if len(shares) <= _FEW:
+        axes.set_xticks(range(len(shares)))
+
+    axes = all_axes[1]
+    found = report["nearest_training_image"]
+    bins = np.histogram_bin_edges([*found["generated"], *found["test"]], 50).tolist()
+    for kind, name in (("generated", "generated"), ("test", "test images")):
+        axes.hist(found[kind], bins, alpha=0.6, label=name)
+    axes.set(title="nearest training image", xlabel="distance (pixel values)", ylabel="images")
+    axes.legend(fontsize="small")
+
+    if matrix is not None:
+        axes = all_axes[2]
+        rows = np.array(matrix) / np.array(matrix).sum(axis=1, keepdims=True).clip(1) * 100
+        axes.imshow(rows, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+        axes.set(title="read as (%)", xlabel="read", ylabel="asked for")
+        if len(rows) <= _FEW:
+            axes.set(xticks=range(len(rows)), yticks=range(len(rows)))
+            for (i, j), value in np.ndenumerate(rows):
+                if value >= 0.5:
+                    colour = "white" if value > 50 else "black"
+                    axes.text(
+                        j,
+                        i,
+                        f"{value:.0f}",
+                        ha="center",
+                        va="center",
+                        color=colour,
+                        fontsize="x-small",
+                    )
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=_DPI)
+    write_file(path, png.getvalue())

@@ -1,0 +1,127 @@
+"""How far is one set of images from another?
+
+The mathematics of an evaluation, of arrays alone. `real` and `fake` are features, one row for each
+image: float64 of shape (count, dimensions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
+
+# MB that the distances of a chunk of images take.
+_CHUNK = 128
+
+
+def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
+    """The Frechet distance of the Gaussians with the means and covariances of two sets.
+
+        |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))
+
+    Heusel et al. 2017, arXiv:1706.08500, equation 6 - there of Inception's features. The trace of
+    the root is the sum of the roots of the eigenvalues of S1 S2, which are real and not negative;
+    it exists also where the root itself does not, for features that are constant, or more than
+    images.
+
+    Returns:
+        0.0 or more; 0.0 for a set and itself.
+    """
+    means, covariances = zip(
+        *((x.mean(axis=0), np.cov(x, rowvar=False)) for x in (real, fake)), strict=True
+    )
+    eigenvalues = scipy.linalg.eigvals(covariances[0] @ covariances[1]).real
+    trace_of_root = np.sqrt(eigenvalues.clip(0)).sum()
+    traces = np.trace(covariances[0]) + np.trace(covariances[1])
+    distance = np.sum((means[0] - means[1]) ** 2) + traces - 2 * trace_of_root
+    return max(0.0, float(distance))
+
+
+class Support(NamedTuple):
+    """How the places where two sets of images lie cover each other.
+
+    Attributes:
+        precision: Share of fakes among the real images: equations 1 and 2 of [1].
+        recall: Share of real images among the fakes: the same, the other way round.
+        density: How many real neighbourhoods a fake lies in, over k: equation 4 of [2]. It is 1
+            for real images, and may be more.
+        coverage: Share of real images that have a fake in their neighbourhood: equation 6 of [2].
+
+    [1] Kynkaanniemi et al.: Improved Precision and Recall Metric for Assessing Generative Models,
+        2019, arXiv:1904.06991
+    [2] Naeem et al.: Reliable Fidelity and Diversity Metrics for Generative Models, 2020,
+        arXiv:2002.09797
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def support(real: np.ndarray, fake: np.ndarray, k: int) -> Support:
+    """Compares two sets by the neighbourhoods of their images.
+
+    The neighbourhood of an image is the ball around it that reaches to its k-th neighbour in its
+    own set. That neighbour itself is outside: a tie, which for two different sets does not occur.
+    """
+    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    neighbourhoods = []  # of real images, that each fake lies in
+    recalled = np.zeros(len(real), bool)
+    nearest = np.full(len(real), np.inf)
+    start = 0
+    for distances in _distances(fake, real):
+        neighbourhoods.append((distances < real_radii).sum(axis=1))
+        radii = fake_radii[start : start + len(distances), np.newaxis]
+        recalled |= (distances < radii).any(axis=0)
+        nearest = np.minimum(nearest, distances.min(axis=0))
+        start += len(distances)
+    counts = np.concatenate(neighbourhoods)
+    return Support(
+        precision=float(np.mean(counts > 0)),
+        recall=float(recalled.mean()),
+        density=float(counts.mean() / k),
+        coverage=float(np.mean(nearest < real_radii)),
+    )
+
+
+def _radii(x: np.ndarray, k: int) -> np.ndarray:
+    """The distance from each row to its k-th neighbour among the others."""
+    # its own distance, 0, comes first
+    return np.concatenate([np.partition(d, k, axis=1)[:, k] for d in _distances(x, x)])
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
+    """Euclidean distances of some rows of x to all of y, and so on to the last row."""
+    return pairwise_distances_chunked(x, y, working_memory=_CHUNK)
+
+
+def total_variation(counts: np.ndarray, other: np.ndarray) -> float:
+    """How far two histograms are from each other: what share of one would have to move.
+
+    Args:
+        counts: Of each class, shape (num_labels,); not all 0.
+        other: As many.
+
+    Returns:
+        From 0.0, the same shares, to 1.0, no class in common.
+    """
+    return float(np.abs(counts / counts.sum() - other / other.sum()).sum() / 2)
+
+
+def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the image that is nearest to each of some images, by the Euclidean distance of pixels.
+
+    Args:
+        images: float32 of shape (count, size, size, 1).
+        among: float32 of shape (others, size, size, 1).
+
+    Returns:
+        Indexes into `among` and the distances, of shape (count,) both.
+    """
+    return pairwise_distances_argmin_min(
+        images.reshape(len(images), -1), among.reshape(len(among), -1)
+    )
