@@ -22,6 +22,7 @@ from common.classifier import Classifier, classifier_for
 from common.cli import Options
 from common.data import RealImages, checksum, load_data
 from common.errors import UserError
+from common.evaluation_report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
 from common.latent import Latent, one_hot
 from common.measures import frechet_distance, nearest, support, total_variation
@@ -193,7 +194,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     seed_everything(seed)
     images = generate(generator, inputs := evaluation_inputs(generator, options.samples, seed))
     real = RealImages(load_data(options.data)[0])
-    report, pairs = evaluate(judge, real, images, _asked(inputs), seed)
+    report, found = evaluate(judge, real, images, _asked(inputs), seed)
     report = {
         "generator": str(options.generator),
         "data": str(options.data),
@@ -201,12 +202,10 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
         "seed": seed,
     } | report
 
-    from common.evaluation_report import plot_report, table
-
     print(table(report))
     write_file(file, (json.dumps(report, indent=2) + "\n").encode())
     picture = file.with_suffix(".png")
-    plot_report(report, pairs, picture)
+    plot_report(report, found, picture)
     print(f"\nwritten to {file} and {picture}")
     if show:
         show_picture(picture)
@@ -218,7 +217,7 @@ def evaluate(
     images: np.ndarray,
     asked: np.ndarray | None,
     seed: int,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[dict[str, Any], NearestTrainingImages]:
     """Takes all figures of some images, and beside them those of as many training images.
 
     Args:
@@ -229,8 +228,7 @@ def evaluate(
         seed: Picks the training images.
 
     Returns:
-        The figures, as JSON can hold them; and the first ten of the images with the training image
-        nearest to each: shape (2, 10, size, size, 1).
+        The figures, as JSON can hold them, and what the nearest training images are.
     """
     features, labels = judge.classifier.read(images)
     count = min(len(images), len(train.images))
@@ -254,13 +252,19 @@ def evaluate(
     everything = train.take(np.arange(len(train.images)))[0]
     indexes, distances = nearest(images[:SAMPLES_FOR_NEAREST], everything)
     _, test_distances = nearest(judge.images[:SAMPLES_FOR_NEAREST], everything)
-    first_percentile = np.quantile(test_distances, 0.01)
     report["nearest_training_image"] = {
-        "generated": distances.tolist(),
-        "test": test_distances.tolist(),
-        "share_nearer_than_1%_of_test": float(np.mean(distances < first_percentile)),
+        "generated": _quantiles(distances),
+        "test": _quantiles(test_distances),
+        "suspiciously_near": float(np.mean(distances < np.quantile(test_distances, 0.01))),
     }
-    return report, np.stack([images[:10], everything[indexes[:10]]])
+    pairs = np.stack([images[:10], everything[indexes[:10]]])
+    return report, NearestTrainingImages(pairs, distances, test_distances)
+
+
+def _quantiles(distances: np.ndarray) -> dict[str, float]:
+    shares = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+    values = np.quantile(distances, shares).tolist()
+    return {f"{share:.0%}": value for share, value in zip(shares, values, strict=True)}
 
 
 def _asked(inputs: list[np.ndarray]) -> np.ndarray | None:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import write_file
-from common.plotting import image_grid
+from common.plotting import grey_pixels, image_grid
 
 _DPI = 100
 # More classes than these are not told one by one.
 _FEW = 20
+
+
+class NearestTrainingImages(NamedTuple):
+    """How near images come to training images.
+
+    Attributes:
+        pairs: The first ten generated images and the training image nearest to each: float32 of
+            shape (2, 10, size, size, 1) in [0, 1].
+        distances: Of generated images, by the Euclidean distance of pixels: shape (count,).
+        test_distances: Of test images.
+    """
+
+    pairs: np.ndarray
+    distances: np.ndarray
+    test_distances: np.ndarray
 
 
 def table(report: dict[str, Any]) -> str:
@@ -40,8 +56,8 @@ def table(report: dict[str, Any]) -> str:
         title = name.replace("_", " ").capitalize()
         lines.append(f"{title:24}{generated[name]:12.4f}{training[name]:12.4f}   {note}")
     nearest = report["nearest_training_image"]
-    medians = [np.median(nearest[kind]) for kind in ("generated", "test")]
-    share = nearest["share_nearer_than_1%_of_test"]
+    medians = [nearest[kind]["50%"] for kind in ("generated", "test")]
+    share = nearest["suspiciously_near"]
     lines += [
         f"{'Nearest training image':24}{medians[0]:12.4f}{'':12}   median distance in pixels' "
         f"values; of test images {medians[1]:.4f}",
@@ -68,24 +84,25 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def plot_report(report: dict[str, Any], pairs: np.ndarray, path: Path) -> None:
+def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path) -> None:
     """Draws an evaluation: images with their nearest training images, and three diagrams.
 
     Args:
         report: The figures.
-        pairs: The images and the training images, shape (2, count, size, size, 1) in [0, 1].
+        found: The nearest training images.
         path: The PNG file to write.
 
     Raises:
         UserError: The file cannot be written.
     """
+    pairs = found.pairs
     grid = image_grid(pairs.reshape(-1, *pairs.shape[2:]), columns=pairs.shape[1])
     height, width = grid.shape
     margin, left, diagrams = 50, 110, 360
     total = (left + width + margin, margin + height + diagrams)
     figure = Figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
-    figure.figimage(grid, xo=left, yo=diagrams, cmap="gray", vmin=0, vmax=1)
+    figure.figimage(grey_pixels(grid), xo=left, yo=diagrams)
     for row, title in enumerate(("generated", "nearest\ntraining\nimage")):
         y = diagrams + height * (0.75 - 0.5 * row)
         figure.text((left - 12) / total[0], y / total[1], title, ha="right", va="center")
@@ -112,17 +129,17 @@ def plot_report(report: dict[str, Any], pairs: np.ndarray, path: Path) -> None:
         shares = [v for name, v in report[kind].items() if name.startswith("share_of_")]
         axes.bar(np.arange(len(shares)) + offset, np.array(shares) * 100, 0.4, label=kind)
     axes.set(title="classes, as the classifier reads them", xlabel="class", ylabel="share (%)")
-    axes.legend(loc="lower right", fontsize="small")
+    _legend(axes)
     if len(shares) <= _FEW:
         axes.set_xticks(range(len(shares)))
 
     axes = all_axes[1]
-    found = report["nearest_training_image"]
-    bins = np.histogram_bin_edges([*found["generated"], *found["test"]], 50).tolist()
-    for kind, name in (("generated", "generated"), ("test", "test images")):
-        axes.hist(found[kind], bins, alpha=0.6, label=name)
+    both = {"generated": found.distances, "test images": found.test_distances}
+    bins = np.histogram_bin_edges(np.concatenate([*both.values()]), 50).tolist()
+    for name, distances in both.items():
+        axes.hist(distances, bins, alpha=0.6, label=name)
     axes.set(title="nearest training image", xlabel="distance (pixel values)", ylabel="images")
-    axes.legend(fontsize="small")
+    _legend(axes)
 
     if matrix is not None:
         axes = all_axes[2]
@@ -146,3 +163,9 @@ def plot_report(report: dict[str, Any], pairs: np.ndarray, path: Path) -> None:
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=_DPI)
     write_file(path, png.getvalue())
+
+
+def _legend(axes: Axes) -> None:
+    """A legend above what is drawn."""
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
+    axes.legend(loc="upper center", ncols=2, fontsize="small")

@@ -14,7 +14,7 @@ import scipy.linalg
 from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
 
 # MB that the distances of a chunk of images take.
-_CHUNK = 128
+_CHUNK = 32
 
 
 def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:

@@ -57,12 +57,24 @@ def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Pat
     """
     # called, and not asked to predict, in which all workers of a training would have to take part
     grid = image_grid(generator(noise_input, training=False).numpy())
-    # exactly 0 to 255; Matplotlib's own colour map "gray" is one off here and there
-    grey = np.rint(grid * 255).astype(np.uint8)
-    rgb = np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     png = io.BytesIO()
-    mpl_image.imsave(png, rgb, format="png")
+    mpl_image.imsave(png, grey_pixels(grid), format="png")
     write_file(path, png.getvalue())
+
+
+def grey_pixels(grid: np.ndarray) -> np.ndarray:
+    """Pixels of a picture in grey scale, black for 0.0 and white for 1.0.
+
+    Matplotlib's own colour map "gray" is one off here and there.
+
+    Args:
+        grid: Floats of shape (height, width) in [0, 1].
+
+    Returns:
+        uint8 of shape (height, width, 3).
+    """
+    grey = np.rint(grid * 255).astype(np.uint8)
+    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
 
 
 def show_picture(path: Path) -> None:

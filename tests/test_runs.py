@@ -60,6 +60,7 @@ def test_the_folder_explains_itself(start, tmp_path):
         "batch_size": 8,
         "save_interval": 500,
         "checkpoint_interval": None,
+        "evaluate_interval": None,
         "data": str(tmp_path / "set.npz"),
         "engine": "train_on_batch",
         "precision": "float32",
@@ -69,6 +70,8 @@ def test_the_folder_explains_itself(start, tmp_path):
     }
     assert config["command"] == {
         "generator": None,
+        "evaluate": False,
+        "samples": 10_000,
         "outdir": str(tmp_path / "runs"),
         "resume": False,
         "overwrite": False,
@@ -194,7 +197,13 @@ def test_a_config_that_is_none(start, started, content):
     ("flag", "value"),
     [
         *[("train_steps", None), ("save_interval", 0), ("batch_size", "8"), ("data", 5)],
-        *[("seed", None), ("engine", "fast"), ("precision", 16), ("xla", "yes")],
+        *[
+            ("seed", None),
+            ("engine", "fast"),
+            ("evaluate_interval", 0),
+            ("precision", 16),
+            ("xla", "yes"),
+        ],
         ("sync_batchnorm", "no"),
     ],
 )

@@ -1,0 +1,90 @@
+"""The classifier that comes with the project, and those made for other data sets."""
+
+import re
+
+import numpy as np
+import pytest
+
+from common import classifier
+from common.classifier import classifier_for, train_classifier
+from common.data import MNIST, RealImages, load_data
+from common.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def greys(tmp_path_factory):
+    """A data set to be learned in seconds: how bright are 8 x 8 pixels?"""
+    rng = np.random.default_rng(0)
+
+    def part(count):
+        labels = np.arange(count) % 4
+        noise = rng.integers(0, 60, (count, 8, 8))
+        return (noise + 60 * labels[:, np.newaxis, np.newaxis]).astype(np.uint8), labels
+
+    (x_train, y_train), (x_test, y_test) = part(1600), part(120)
+    path = tmp_path_factory.mktemp("greys") / "set.npz"
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return path
+
+
+def floats(images):
+    return RealImages(images).take(np.arange(len(images)))[0]
+
+
+def test_the_one_for_mnist_reads_it(tmp_path):
+    (file,) = MNIST.parent.glob("classifier-*.npz")
+    assert file.stat().st_size < 1e6
+    images, labels = load_data(MNIST, "test")
+    features, read = classifier_for(MNIST, tmp_path).read(floats(images))
+    assert np.mean(read == labels) >= 0.993
+    assert features.shape == (10_000, 128)
+    assert features.dtype == np.float64
+    assert not list(tmp_path.iterdir())
+
+
+def test_mnist_in_idx_files_has_the_same_one(tmp_path):
+    images, labels = load_data()
+    for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
+        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
+        (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
+    classifier_for(tmp_path, tmp_path / "nowhere", may_train=False)
+
+
+def test_it_learns_and_a_seed_repeats_it(greys):
+    images, labels = load_data(greys)
+    first, again = (train_classifier(images, labels, seed=3, epochs=2) for _ in range(2))
+    other = train_classifier(images, labels, seed=4, epochs=2)
+    for a, b in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (first.model.get_weights()[0] != other.model.get_weights()[0]).any()
+
+
+def test_the_command(greys, tmp_path, capsys, monkeypatch):
+    # a fortieth of MNIST needs more of them
+    monkeypatch.setattr(train_classifier, "__defaults__", (classifier.SEED, 20))
+    classifier.main([f"--data={greys}", f"--outdir={tmp_path}"])
+    printed = capsys.readouterr().out
+    share = re.search(r"it reads ([\d.]+)% of the 120 test images rightly", printed)
+    assert float(share[1]) > 90  # of four classes
+    (file,) = tmp_path.iterdir()
+
+    images, labels = load_data(greys, "test")
+    _, read = classifier_for(greys, tmp_path, may_train=False).read(floats(images))
+    assert 100 * np.mean(read == labels) == pytest.approx(float(share[1]), abs=0.01)
+
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"is not a classifier .*: remove it, and it is made anew"):
+        classifier_for(greys, tmp_path)
+
+
+def test_where_there_is_none_and_no_time(greys, tmp_path):
+    with pytest.raises(UserError, match=r"make one first, with python -m common.classifier"):
+        classifier_for(greys, tmp_path, may_train=False)
+
+
+def test_the_command_without_test_images(tmp_path, capsys, small_data):
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    with pytest.raises(SystemExit) as ended:
+        classifier.main([f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}"])
+    assert ended.value.code == 2
+    assert "has no array x_test, only x_train, y_train" in capsys.readouterr().err

@@ -1,0 +1,277 @@
+"""What an evaluation says of images whose faults are known, and the programs' own evaluations."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+
+from common.classifier import classifier_for
+from common.data import MNIST, RealImages, load_data
+from common.evaluation import Judge, digit_accuracy, evaluate, evaluation_inputs, generate
+from common.measures import support
+from common.saving import save_generator
+from conftest import assert_same_run, randomized
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory) -> Judge:
+    """Of the first 2,000 test images, which is enough and fast."""
+    images, labels = load_data(MNIST, "test")
+    classifier = classifier_for(MNIST, tmp_path_factory.mktemp("none"))
+    return Judge(classifier, images[:2000], labels[:2000])
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    images, labels = load_data()
+    return RealImages(images[:4000]).take(np.arange(4000))[0], labels[:4000]
+
+
+def found(judge, images) -> dict[str, float]:
+    read = judge.classifier.read(images)
+    return judge.figures(read, None) | support(judge.features, read[0], 5)._asdict()
+
+
+@pytest.fixture(scope="module")
+def healthy(judge, digits) -> dict[str, float]:
+    """Of real images, against which the rest is held."""
+    return found(judge, digits[0][:2000])
+
+
+def test_real_images_are_good(healthy):
+    assert healthy["frechet_distance"] < 0.5
+    assert min(healthy[name] for name in ("precision", "recall", "coverage")) > 0.9
+    assert healthy["density"] > 0.8
+    assert healthy["distance_from_data"] < 0.05
+
+
+def test_a_class_that_is_missing(judge, digits, healthy):
+    images, labels = digits
+    missing = found(judge, images[labels != 3][:2000])
+    assert missing["share_of_3"] < 0.005
+    assert missing["distance_from_uniform"] == pytest.approx(0.1, abs=0.02)
+    assert missing["distance_from_data"] > healthy["distance_from_data"] + 0.05
+    assert missing["frechet_distance"] > 4 * healthy["frechet_distance"]
+    # a tenth of the real images is no longer covered; those that are there are as good as ever
+    for name in ("recall", "coverage"):
+        assert healthy[name] - missing[name] == pytest.approx(0.09, abs=0.03)
+    assert missing["precision"] == pytest.approx(healthy["precision"], abs=0.03)
+
+
+def test_one_class_alone(judge, digits, healthy):
+    images, labels = digits
+    alone = found(judge, images[labels == 3])
+    assert alone["share_of_3"] > 0.99
+    assert alone["distance_from_uniform"] == pytest.approx(0.9, abs=0.01)
+    assert alone["frechet_distance"] > 100 * healthy["frechet_distance"]
+    for name in ("recall", "coverage"):
+        assert alone[name] == pytest.approx(0.1, abs=0.03)
+    assert alone["precision"] > 0.8
+
+
+def test_noise(judge, digits, healthy):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.1, (2000, 28, 28, 1)).astype(np.float32)
+    little, much = (found(judge, (digits[0][:2000] + n * noise).clip(0, 1)) for n in (1, 3))
+    assert little["frechet_distance"] > 50 * healthy["frechet_distance"]
+    assert much["frechet_distance"] > 2 * little["frechet_distance"]
+    assert little["precision"] < 0.3
+    for name in ("precision", "recall", "density", "coverage"):
+        assert much[name] < little[name] < healthy[name]
+
+
+def test_the_same_images_again_and_again(judge, digits, healthy):
+    """Mode collapse of the kind that a class histogram does not show."""
+    few = found(judge, np.repeat(digits[0][:50], 40, axis=0))
+    assert few["precision"] == pytest.approx(healthy["precision"], abs=0.05)
+    assert few["recall"] < 0.01
+    assert few["coverage"] < 0.2
+    assert few["frechet_distance"] > 4 * healthy["frechet_distance"]
+
+
+def test_copies_of_training_images_are_suspiciously_near(judge, digits):
+    images, labels = digits
+    train = RealImages((images[:3000, :, :, 0] * 255).round().astype(np.uint8))
+    new, near_new = evaluate(judge, train, images[3000:3500], labels[3000:3500], seed=0)
+    copied, near_copied = evaluate(judge, train, images[:500], labels[:500], seed=0)
+    assert new["nearest_training_image"]["suspiciously_near"] < 0.05
+    assert copied["nearest_training_image"]["suspiciously_near"] == 1
+    assert near_copied.distances.max() < 1e-2 < near_new.distances.min()
+    np.testing.assert_allclose(near_copied.pairs[0], near_copied.pairs[1], atol=1e-6)
+
+
+def test_digits_that_were_asked_for(judge, digits):
+    """Real test images with their true labels score what the classifier does, shuffled ones 10%."""
+    labels = load_data(MNIST, "test")[1][:2000]
+    train = RealImages((digits[0][:500, :, :, 0] * 255).astype(np.uint8))
+    report, _ = evaluate(judge, train, judge.images, labels, seed=0)
+    assert report["generated"]["digit_accuracy"] == judge.accuracy > 0.98
+    assert np.trace(report["confusion_matrix"]) / 2000 == judge.accuracy
+    rows = np.sum(report["confusion_matrix"], axis=1)
+    np.testing.assert_array_equal(rows, np.bincount(labels))
+    third = np.array(report["confusion_matrix"])[3]
+    assert report["digit_accuracy_of_each"][3] == third[3] / third.sum()
+    assert report["generated"]["frechet_distance"] == pytest.approx(0, abs=1e-6)
+
+    shuffled = np.random.default_rng(0).permutation(labels)
+    read = judge.classifier.read(judge.images)
+    assert judge.figures(read, shuffled)["digit_accuracy"] == pytest.approx(0.1, abs=0.03)
+    assert digit_accuracy(read[1], shuffled) == judge.figures(read, shuffled)["digit_accuracy"]
+
+
+def test_inputs_in_turn(gan):
+    generator = gan.models(image_size=8)[0]
+    noise, *labels = inputs = evaluation_inputs(generator, 300, seed=1)
+    assert noise.shape == (300, 100)
+    for one_hot in labels:
+        np.testing.assert_array_equal(one_hot.argmax(axis=1), np.arange(300) % 10)
+    assert len(inputs) == len(generator.inputs)
+    images = generate(randomized(generator), inputs)
+    expected = generator.predict(inputs, verbose=0)
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+def run(gan, *flags):
+    keras.utils.clear_session()
+    gan.program.main([str(flag) for flag in flags])
+
+
+def test_the_programs_table(gan, tmp_path, capsys):
+    generator = randomized(gan.models()[0])
+    save_generator(generator, tmp_path / "g.h5")
+    files, printed = [], []
+    for outdir in (tmp_path / "a", tmp_path / "a"):
+        capsys.readouterr()
+        flags = ["--samples=150", "--seed=5", f"--outdir={outdir}"]
+        run(gan, "--generator", tmp_path / "g.h5", "--evaluate", *flags)
+        files.append((outdir / "test_outputs" / "evaluation.json").read_bytes())
+        printed.append(capsys.readouterr().out)
+    assert files[0] == files[1]
+    assert printed[0] == printed[1]
+    assert "Frechet distance" in printed[0]
+    assert ("Digit accuracy" in printed[0]) == bool(gan.num_labels)
+
+    report = json.loads(files[0])
+    assert report["seed"] == 5
+    assert report["samples"] == 150
+    assert report["test_images"] == 10_000
+    assert report["classifier_accuracy"] >= 0.993
+    assert ("confusion_matrix" in report) == bool(gan.num_labels)
+    # nobody takes the randomized generator's images for digits
+    assert report["generated"]["precision"] < 0.1
+    assert report["training"]["precision"] > 0.9
+    picture = mpl_image.imread(tmp_path / "a" / "test_outputs" / "evaluation.png")
+    assert picture.shape[0] > 500
+    first = generate(generator, evaluation_inputs(generator, 150, seed=5))[0, :, :, 0]
+    shown = picture[56 : 56 + 84 : 3, 116 : 116 + 84 : 3, 0]
+    np.testing.assert_allclose(shown, first, atol=0.51 / 255)
+
+
+@pytest.fixture
+def own_data(tmp_path, small_data):
+    images, labels = small_data
+    rng = np.random.default_rng(1)
+    test = {"x_test": rng.integers(0, 256, (100, 8, 8), np.uint8), "y_test": np.arange(100) % 10}
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, **test)
+    return tmp_path / "set.npz"
+
+
+def test_on_the_way(gan, own_data, tmp_path, capsys):
+    """Figures in the history, the same whether the run was interrupted or not."""
+    start = [f"--data={own_data}", "--seed=1", "--batch-size=4", "--save-interval=4"]
+    start += ["--evaluate-interval=3", "--engine=compiled", "--no-show"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(gan, *start, "--train-steps=7", f"--outdir={whole}")
+    printed = capsys.readouterr().out
+    assert "training a classifier on" in printed
+    assert "after 3 steps: frechet distance" in printed
+    run(gan, *start, "--train-steps=4", f"--outdir={cut}")
+    capsys.readouterr()
+    run(gan, "--resume", "--train-steps=7", f"--outdir={cut}")
+    printed = capsys.readouterr().out
+    assert "training a classifier on" not in printed
+    assert "after 3 steps: frechet" not in printed
+    (cut / gan.name / "00004.png").replace(tmp_path / "of the earlier end.png")
+    (cut / gan.name / "00004.png").write_bytes((whole / gan.name / "00004.png").read_bytes())
+    (cut / gan.name / "config.json").write_bytes((whole / gan.name / "config.json").read_bytes())
+    assert_same_run(whole, cut, gan.name)
+
+    with (whole / gan.name / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["frechet_distance"]] == [2, 5]
+    assert ("digit_accuracy" in rows[0]) == bool(gan.num_labels)
+    assert sum(float(rows[2][f"share_of_{i}"]) for i in range(10)) == pytest.approx(1)
+
+    # the last evaluation by hand: seven steps end with another generator than six
+    run(gan, *start, "--train-steps=6", f"--outdir={tmp_path / 'six'}", "--overwrite")
+    capsys.readouterr()
+    flags = [f"--data={own_data}", "--seed=1", "--samples=2000"]
+    generator = tmp_path / "six" / f"{gan.name}.h5"
+    run(gan, "-g", generator, "--evaluate", *flags, f"--outdir={whole}")
+    report = json.loads((whole / "test_outputs" / "evaluation.json").read_text())
+    for name in ("frechet_distance", "distance_from_data"):
+        assert float(rows[5][name]) == pytest.approx(report["generated"][name], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--samples=99"], "'99' given, a whole number from 100 to 10000 expected"),
+        (["--data=train_only.npz"], "data set train_only.npz has no array x_test"),
+        (["--data=small.npz"], "have 8 x 8 pixels, and the generator draws 28 x 28"),
+        (["--data=few.npz"], "few.npz has 20 test images, an evaluation needs at least 100"),
+        (["--data=nothing.npz"], "data set nothing.npz does not exist"),
+        (["--digit=8"], "--evaluate draws all digits"),
+        (["--train-steps=8"], "argument --train-steps: is for training"),
+    ],
+)
+def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
+    if gan.num_labels == 0 and flags == ["--digit=8"]:
+        message = "unrecognized arguments: --digit=8"
+    monkeypatch.chdir(tmp_path)
+    save_generator(gan.models()[0], tmp_path / "g.h5")
+    own_data.rename(tmp_path / "small.npz")
+    images, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
+    np.savez("train_only.npz", x_train=images, y_train=labels)
+    test = {"x_test": images[:20], "y_test": labels[:20]}
+    np.savez("few.npz", x_train=images, y_train=labels, **test)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        run(gan, "-g", "g.h5", "--evaluate", *flags)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [["--evaluate"], ["-g", "g.h5", "--samples=200"]])
+def test_flags_that_need_others(flags, gan, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(gan, *flags)
+    assert ended.value.code == 2
+    assert "--evaluate" in capsys.readouterr().err
+
+
+def test_other_classes_than_the_data_set_has(gan, own_data, tmp_path, capsys):
+    """Of a CGAN alone: a DCGAN draws no classes."""
+    generator = gan.program.new_generator(8, gan.num_labels and 3)
+    save_generator(generator, tmp_path / "g.h5")
+    flags = ["-g", tmp_path / "g.h5", "--evaluate", "--samples=100", f"--data={own_data}"]
+    if not gan.num_labels:
+        run(gan, *flags, f"--outdir={tmp_path}")
+        return
+    with pytest.raises(SystemExit):
+        run(gan, *flags)
+    assert "has 10 classes, and the generator draws 3" in capsys.readouterr().err
+
+
+def test_no_test_images_is_found_out_before_the_first_step(gan, tmp_path, small_data, capsys):
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    with pytest.raises(SystemExit) as ended:
+        run(gan, f"--data={tmp_path / 'set.npz'}", "--evaluate-interval=5", f"--outdir={tmp_path}")
+    assert ended.value.code == 2
+    assert "has no array x_test" in capsys.readouterr().err
+    assert not (tmp_path / gan.name / "config.json").exists()
