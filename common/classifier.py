@@ -47,7 +47,8 @@ def build_classifier(num_labels: int) -> keras.Model:
     x = layers.MaxPooling2D(padding="same")(x)
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        x = layers.BatchNormalization()(x)
+        # moving statistics that keep up also where a data set is small, and steps are few
+        x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu")(x)
         if filters == 64:
             x = layers.MaxPooling2D(padding="same")(x)

@@ -139,7 +139,7 @@ def judge_for(generator: keras.Model, data: Path, outdir: Path, may_train: bool 
 
 
 class Evaluate(StepCallback):
-    """Takes the fast figures of the generator every so many steps, and at the end.
+    """Takes the fast figures of the generator every so many steps.
 
     It adds them to the `logs` of the step, for the callbacks after it, and to the history.
 
