@@ -25,13 +25,13 @@ from keras.layers import (
 )
 
 from common.adversarial import build_adversarial, compile_model
-from common.cli import Options, Parser, whole_number
-from common.data import MAX_LABELS, RealImages, load_data
-from common.errors import UserError
+from common.cli import Options, Parser, digits
+from common.data import RealImages, load_data
+from common.figures import draw_figures
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent, one_hot
-from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
+from common.sampling import new_samples, save_samples
 from common.saving import load_generator
 from common.steps import new_step
 from common.training import train
@@ -159,47 +159,45 @@ def build_and_train_models(options: Options) -> None:
 
 
 def test_generator(generator: Model, options: Options) -> None:
-    """Draws 16 digits with a trained generator: the one asked for, or random ones."""
+    """Draws digits with a trained generator: 16 random ones, or what the user asks for."""
     rng = runtime.seed_everything(options.seed)
-    show = resolve_show(options.show)
-    num_labels = generator.inputs[1].shape[1]
-    noise, noise_class = Latent(num_labels=num_labels).draw(rng, 16)
-    if options.digit is not None:
-        if options.digit >= num_labels:
-            raise UserError(
-                f"argument -d/--digit: {options.digit} given, expected one of the digits that "
-                f"{options.generator} draws, 0 to {num_labels - 1}"
-            )
-        noise_class = one_hot(np.full(16, options.digit), num_labels)
-    file = options.outdir / "test_outputs" / f"{options.digit or 0:05d}.png"
-    plot_images(generator, [noise, noise_class], file)
-    print("test_outputs Labels for generated images: ", noise_class.argmax(axis=1))
-    if show:
-        show_picture(file)
+    latent = Latent(num_labels=generator.inputs[1].shape[1])
+    samples = new_samples(latent, rng, options)
+    save_samples(generator, samples, options)
+    print("test_outputs Labels for generated images: ", samples.noise_class)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = Parser(MODEL_NAME, "Train a CGAN on MNIST, or draw digits with it.", EXAMPLES)
-    parser.add_argument(
+    parser.drawing.add_argument(
         "-d",
         "--digit",
-        type=whole_number(0, MAX_LABELS - 1),
+        type=digits,
+        nargs="+",
         metavar="DIGIT",
-        help="with --generator: the digit to draw (default: random ones)",
+        help="the digit to draw; or several, each row of the picture the digits in this order: "
+        "0 1 2, or in one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to "
+        "digit (default: random ones)",
     )
     options = parser.options(argv)
     with parser.one_line_errors():
-        if options.generator is None:
+        if options.figures:
+            draw_figures(options.outdir / MODEL_NAME)
+        elif options.generator is None:
             build_and_train_models(options)
-            return
-        generator = load_generator(options.generator, new_generator, conditional=True)
-        if options.evaluate:
-            from common.evaluation import evaluate_generator
-
-            evaluate_generator(generator, options)
         else:
-            test_generator(generator, options)
+            generator = load_generator(options.generator, new_generator, conditional=True)
+            if options.evaluate:
+                from common.evaluation import evaluate_generator
+
+                evaluate_generator(generator, options)
+            elif options.export is not None:
+                from common.export import export_generator
+
+                export_generator(generator, options.export)
+            else:
+                test_generator(generator, options)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,11 @@ from keras.layers import (
 from common.adversarial import build_adversarial, compile_model
 from common.cli import Options, Parser
 from common.data import RealImages, load_data
+from common.figures import draw_figures
 from common.keras2 import BatchNormalization
 from common.latent import LATENT_SIZE, Latent
-from common.plotting import plot_images, resolve_show, show_picture
 from common.runs import Run
+from common.sampling import new_samples, save_samples
 from common.saving import load_generator
 from common.steps import new_step
 from common.training import train
@@ -138,13 +139,9 @@ def build_and_train_models(options: Options) -> None:
 
 
 def test_generator(generator: Model, options: Options) -> None:
-    """Draws 16 digits with a trained generator."""
+    """Draws digits with a trained generator: 16, or what the user asks for."""
     rng = runtime.seed_everything(options.seed)
-    show = resolve_show(options.show)
-    file = options.outdir / "test_outputs" / "00000.png"
-    plot_images(generator, Latent().draw(rng, 16), file)
-    if show:
-        show_picture(file)
+    save_samples(generator, new_samples(Latent(), rng, options), options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -152,16 +149,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(MODEL_NAME, "Train a DCGAN on MNIST, or draw digits with it.", EXAMPLES)
     options = parser.options(argv)
     with parser.one_line_errors():
-        if options.generator is None:
+        if options.figures:
+            draw_figures(options.outdir / MODEL_NAME)
+        elif options.generator is None:
             build_and_train_models(options)
-            return
-        generator = load_generator(options.generator, new_generator, conditional=False)
-        if options.evaluate:
-            from common.evaluation import evaluate_generator
-
-            evaluate_generator(generator, options)
         else:
-            test_generator(generator, options)
+            generator = load_generator(options.generator, new_generator, conditional=False)
+            if options.evaluate:
+                from common.evaluation import evaluate_generator
+
+                evaluate_generator(generator, options)
+            elif options.export is not None:
+                from common.export import export_generator
+
+                export_generator(generator, options.export)
+            else:
+                test_generator(generator, options)
 
 
 if __name__ == "__main__":

@@ -21,18 +21,28 @@ from common.steps import ENGINES
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9
+# Fewer images than these say nothing.
+MIN_SAMPLES = 100
 _TRAINING = (
     *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "evaluate_interval"),
-    *("data", "engine", "precision", "xla", "sync_batchnorm"),
+    *("data", "engine", "precision", "xla", "sync_batchnorm", "tensorboard"),
 )
 # What belongs to a run, and not to the command that starts it or goes on with it: a run may go on
 # on other devices.
 OF_THE_RUN = (*_TRAINING, "seed")
 # Together with --generator these would have no effect, which is not what anyone means by them.
 _NOT_FOR_SAMPLING = (
-    *(*_TRAINING, "resume", "overwrite"),
+    *(*_TRAINING, "resume", "overwrite", "figures", "log_interval", "quiet"),
     *("strategy", "devices", "worker_timeout"),
 )
+# These would have none without.
+_FOR_A_GENERATOR = ("evaluate", "samples", "digit", "interpolate", "output", "export")
+# And these have none beside the first one.
+_NOT_TOGETHER = {
+    "evaluate": ("digit", "interpolate", "output", "export"),
+    "export": ("samples", "digit", "interpolate", "output", "seed", "show"),
+    "figures": ("resume", "overwrite", *OF_THE_RUN, "strategy", "log_interval", "quiet", "show"),
+}
 
 
 class Options(argparse.Namespace):
@@ -40,8 +50,11 @@ class Options(argparse.Namespace):
 
     generator: Path | None
     evaluate: bool
-    samples: int
-    digit: int | None = None
+    samples: int | None
+    digit: list[str] | None = None
+    interpolate: int | None
+    output: Path | None
+    export: Path | None
     train_steps: int
     batch_size: int
     save_interval: int
@@ -57,6 +70,10 @@ class Options(argparse.Namespace):
     worker_timeout: int
     resume: bool
     overwrite: bool
+    figures: bool
+    tensorboard: bool
+    log_interval: int
+    quiet: bool
     seed: int | None
     outdir: Path
     show: bool | None
@@ -154,18 +171,43 @@ class Parser(CommandParser):
             metavar="FILE",
             help="draw digits with this generator (.h5, .hdf5 or .keras) instead of training",
         )
-        self.add_argument(
+        drawing = self.add_argument_group("with --generator")
+        drawing.add_argument(
+            "--samples",
+            type=whole_number(1, 10_000),
+            metavar="N",
+            help="how many images to draw (default: 16; 10000 to --evaluate), or with "
+            "--interpolate, how many walks (default: 10)",
+        )
+        self.drawing = drawing
+        drawing.add_argument(
+            "--interpolate",
+            type=whole_number(2, 1000),
+            nargs="?",
+            const=0,
+            metavar="STEPS",
+            help="walk from one z to another, spherically, each walk a row of so many images "
+            "(default: 10; as an animation, 30)",
+        )
+        drawing.add_argument(
+            "--output",
+            type=file_named(".png", ".pdf", ".svg", ".npz", ".gif"),
+            metavar="FILE",
+            help="where to: a picture (.png, .pdf, .svg), the images and labels themselves (.npz), "
+            "or of --interpolate an animation (.gif) (default: a .png in test_outputs/)",
+        )
+        drawing.add_argument(
             "--evaluate",
             action="store_true",
-            help="with --generator: measure how good its digits are, against the test images of "
-            "--data: test_outputs/evaluation.json",
+            help="measure how good the digits are, against the test images of --data: "
+            "test_outputs/evaluation.json",
         )
-        self.add_argument(
-            "--samples",
-            type=whole_number(100, 10_000),
-            default=10_000,
-            metavar="N",
-            help="with --evaluate: how many images to draw (default: %(default)s)",
+        drawing.add_argument(
+            "--export",
+            type=file_named(".keras", ".onnx", ""),
+            metavar="FILE",
+            help="write the generator in another format: .keras, .onnx, or, without a suffix, a "
+            "folder with a TensorFlow SavedModel",
         )
         training = self.add_argument_group("training")
         training.add_argument(
@@ -252,6 +294,27 @@ class Parser(CommandParser):
             help="for --strategy multiworker: how long to wait for another worker before giving up "
             "(default: %(default)s)",
         )
+        telling = training.add_mutually_exclusive_group()
+        telling.add_argument(
+            "--log-interval",
+            type=whole_number(1, MAX_COUNT),
+            default=100,
+            metavar="N",
+            help="steps from one log line to the next; 1 for each step, as in the chapter "
+            "(default: %(default)s, and on a terminal a progress bar instead)",
+        )
+        telling.add_argument(
+            "--quiet",
+            action="store_true",
+            help="tell nothing but warnings and errors",
+        )
+        training.add_argument(
+            "--tensorboard",
+            action=argparse.BooleanOptionalAction,
+            default=False,
+            help=f"write events for TensorBoard: tensorboard --logdir {model_name} "
+            "(default: --no-tensorboard)",
+        )
         again = training.add_mutually_exclusive_group()
         again.add_argument(
             "--resume",
@@ -263,6 +326,12 @@ class Parser(CommandParser):
             "--overwrite",
             action="store_true",
             help="start afresh where there is a run in --outdir already",
+        )
+        again.add_argument(
+            "--figures",
+            action="store_true",
+            help="instead of training, draw the figures of the run in --outdir anew, from its "
+            "folder alone: losses.png, evolution.png, evolution.gif",
         )
         self.add_argument(
             "--seed",
@@ -291,21 +360,33 @@ class Parser(CommandParser):
         parsed = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(defaults)))
         given = {name: value for name, value in vars(parsed).items() if value is not None}
         options = Options(**defaults | given, given=given)
-        if options.evaluate and options.generator is None:
-            self.error("argument --evaluate: needs --generator FILE, the generator to evaluate")
-        if "samples" in given and not options.evaluate:
-            self.error("argument --samples: is for --evaluate: add that, or leave it out")
-        if options.evaluate and options.digit is not None:
-            self.error("argument -d/--digit: --evaluate draws all digits: leave one of them out")
-        if options.generator is not None:
+        if options.generator is None:
+            for name in given.keys() & set(_FOR_A_GENERATOR):
+                self.error(f"{self._named(name)}: needs --generator FILE, the generator to use")
+        else:
             for name in _NOT_FOR_SAMPLING:
                 if name in given and not (name == "data" and options.evaluate):
                     self.error(
-                        f"argument --{name.replace('_', '-')}: is for training, and "
-                        "--generator draws digits without it: leave one of them out"
+                        f"{self._named(name)}: is for training, and --generator draws digits "
+                        "without it: leave one of them out"
                     )
-        elif options.digit is not None:
-            self.error("argument -d/--digit: needs --generator FILE, the generator to draw with")
+        for name, others in _NOT_TOGETHER.items():
+            for other in others:
+                if name in given and other in given:
+                    self.error(
+                        f"{self._named(other)}: has no effect together with --{name}: leave one of "
+                        "them out"
+                    )
+        if options.evaluate and (options.samples or MIN_SAMPLES) < MIN_SAMPLES:
+            self.error(
+                f"argument --samples: {options.samples} given, --evaluate needs at least "
+                f"{MIN_SAMPLES}"
+            )
+        if options.output and options.output.suffix == ".gif" and options.interpolate is None:
+            self.error(
+                f"argument --output: {options.output} given, an animation, which needs "
+                "--interpolate: add that, or name a .png, .pdf, .svg or .npz file"
+            )
         if options.strategy != "none":
             if given.setdefault("engine", "compiled") != "compiled":
                 self.error(
@@ -317,10 +398,34 @@ class Parser(CommandParser):
         for name, strategy in (("devices", "mirrored"), ("worker_timeout", "multiworker")):
             if name in given and options.strategy != strategy:
                 self.error(
-                    f"argument --{name.replace('_', '-')}: is for --strategy {strategy}, and the "
+                    f"{self._named(name)}: is for --strategy {strategy}, and the "
                     f"strategy is {options.strategy}: leave one of them out"
                 )
         return options
+
+    def _named(self, name: str) -> str:
+        """An argument as argparse calls it."""
+        flags = next(action.option_strings for action in self._actions if action.dest == name)
+        return f"argument {'/'.join(flag for flag in flags if not flag.startswith('--no-'))}"
+
+
+def file_named(*suffixes: str) -> Callable[[str], Path]:
+    """The type of an argument that is a file with one of some suffixes."""
+
+    def parse(text: str) -> Path:
+        if not text or Path(text).suffix not in suffixes:
+            names = ", ".join(suffix or "no suffix" for suffix in suffixes)
+            raise argparse.ArgumentTypeError(f"{text!r} given, expected one of {names}")
+        return Path(text)
+
+    return parse
+
+
+def digits(text: str) -> str:
+    """The type of an argument that is a class, or several in one word; which is told later."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} given, a digit or several expected")
+    return text
 
 
 def device_names(text: str) -> list[str]:

@@ -19,25 +19,23 @@ from sklearn.metrics import confusion_matrix
 from common.callbacks import StepCallback
 from common.checkpoints import TrainingState
 from common.classifier import Classifier, classifier_for
-from common.cli import Options
+from common.cli import MIN_SAMPLES, Options
 from common.data import RealImages, checksum, load_data
 from common.errors import UserError
 from common.evaluation_report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
-from common.latent import Latent, one_hot
+from common.latent import Latent, generate, one_hot
 from common.measures import frechet_distance, nearest, support, total_variation
 from common.plotting import resolve_show, show_picture
 from common.runtime import seed_everything
 
 # Neighbours that make a neighbourhood, as in Naeem et al. 2020.
 K = 5
-# Images for an evaluation on the way, and the fewest for any.
+# Images for an evaluation, and for one on the way.
+SAMPLES = 10_000
 SAMPLES_ON_THE_WAY = 2_000
-MIN_SAMPLES = 100
 # Images whose nearest training image is looked for: the most expensive part.
 SAMPLES_FOR_NEAREST = 2_000
-# Images that are drawn at a time.
-_BATCH = 250
 
 
 def evaluation_inputs(generator: keras.Model, count: int, seed: int | None) -> list[np.ndarray]:
@@ -49,13 +47,6 @@ def evaluation_inputs(generator: keras.Model, count: int, seed: int | None) -> l
     num_labels = generator.inputs[1].shape[1] if len(generator.inputs) > 1 else 0
     noise, *labels = Latent(num_labels=num_labels).draw(np.random.default_rng(seed), count)
     return [noise, *(one_hot(np.arange(count) % num_labels, num_labels) for _ in labels)]
-
-
-def generate(generator: keras.Model, inputs: list[np.ndarray]) -> np.ndarray:
-    """What a generator draws: float32 of shape (count, size, size, 1) in [0, 1]."""
-    batches = [[x[i : i + _BATCH] for x in inputs] for i in range(0, len(inputs[0]), _BATCH)]
-    # called, and not asked to predict, in which all workers of a training would have to take part
-    return np.concatenate([generator(batch, training=False).numpy() for batch in batches])
 
 
 class Judge:
@@ -192,7 +183,8 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     judge = judge_for(generator, options.data, options.outdir)
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed  # to be told
     seed_everything(seed)
-    images = generate(generator, inputs := evaluation_inputs(generator, options.samples, seed))
+    inputs = evaluation_inputs(generator, options.samples or SAMPLES, seed)
+    images = generate(generator, inputs)
     real = RealImages(load_data(options.data)[0])
     report, found = evaluate(judge, real, images, _asked(inputs), seed)
     report = {

@@ -12,9 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import write_file
-from common.plotting import grey_pixels, image_grid
+from common.plotting import DPI, image_grid, rgb
 
-_DPI = 100
 # More classes than these are not told one by one.
 _FEW = 20
 
@@ -100,9 +99,9 @@ def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path
     height, width = grid.shape
     margin, left, diagrams = 50, 110, 360
     total = (left + width + margin, margin + height + diagrams)
-    figure = Figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI)
+    figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
-    figure.figimage(grey_pixels(grid), xo=left, yo=diagrams)
+    figure.figimage(rgb(grid), xo=left, yo=diagrams)
     for row, title in enumerate(("generated", "nearest\ntraining\nimage")):
         y = diagrams + height * (0.75 - 0.5 * row)
         figure.text((left - 12) / total[0], y / total[1], title, ha="right", va="center")
@@ -161,7 +160,7 @@ def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path
                         fontsize="x-small",
                     )
     png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=_DPI)
+    figure.savefig(png, format="png", dpi=DPI)
     write_file(path, png.getvalue())
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 # The chapter's z-vector is 100-dimensional.
 LATENT_SIZE = 100
+
+# Images that are drawn at a time, for the sake of memory.
+_BATCH = 250
 
 
 def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:
@@ -44,3 +48,19 @@ class Latent:
         if not self.num_labels:
             return [noise]
         return [noise, one_hot(rng.integers(0, self.num_labels, size=count), self.num_labels)]
+
+
+def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarray:
+    """What a generator makes of its inputs.
+
+    Args:
+        generator: The generator.
+        noise_input: `[noise]` or `[noise, labels]`, as in `Latent.draw`, of any number.
+
+    Returns:
+        Images, float32 of shape (count, size, size, 1) in [0, 1].
+    """
+    count = len(noise_input[0])
+    batches = [[x[i : i + _BATCH] for x in noise_input] for i in range(0, count, _BATCH)]
+    # called, and not asked to predict, in which all workers of a training would have to take part
+    return np.concatenate([generator(batch, training=False).numpy() for batch in batches])

@@ -11,37 +11,56 @@ from pathlib import Path
 import keras
 import numpy as np
 from matplotlib import image as mpl_image
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from PIL import Image
 
 from common.errors import UserError, first_line
 from common.files import write_file
+from common.latent import generate
 
-# Digits are shown about so many screen pixels wide, with white between them.
+# Images are shown about so many screen pixels wide, with white between them, as long as they make
+# no wider a picture than a screen; smaller where there are more.
 TILE_PIXELS = 84
 GAP_PIXELS = 6
+SCREEN_PIXELS = 2000
+
+# The pixels are those of the picture wherever it is put, and 100 of them are an inch.
+DPI = 100
+
+
+def columns_of_square(count: int) -> int:
+    """How many of so many images stand side by side in a square, or nearly so."""
+    return math.isqrt(count - 1) + 1
 
 
 def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Lays images out row by row, in a square unless told otherwise.
+    """Lays images out row by row.
 
     Each image pixel becomes a block of whole screen pixels, so that nothing is blurred.
 
     Args:
         images: Floats of shape (n, size, size, 1) in [0, 1].
-        columns: How many stand side by side, a divisor of n; None for the square root of n.
+        columns: How many stand side by side; None for a square, or nearly so.
 
     Returns:
-        Floats of shape (height, width) in [0, 1], white between and around the images.
+        Grey pixels, uint8 of shape (height, width): black for 0.0 and white for 1.0, always, and
+        white between and around the images.
     """
-    columns = columns or math.isqrt(len(images))
-    rows = len(images) // columns
-    scale = max(1, TILE_PIXELS // images.shape[1])
-    tiles = images[:, :, :, 0].repeat(scale, axis=1).repeat(scale, axis=2)
-    # every tile carries the gap above and to the left of it
-    tiles = np.pad(tiles, ((0, 0), (GAP_PIXELS, 0), (GAP_PIXELS, 0)), constant_values=1.0)
-    tile = tiles.shape[1]
-    grid = tiles.reshape(rows, columns, tile, tile).swapaxes(1, 2)
-    grid = grid.reshape(rows * tile, columns * tile)
-    return np.pad(grid, ((0, GAP_PIXELS), (0, GAP_PIXELS)), constant_values=1.0)
+    count, size = len(images), images.shape[1]
+    columns = columns or columns_of_square(count)
+    rows = -(-count // columns)
+    scale = max(1, min(TILE_PIXELS, SCREEN_PIXELS // columns) // size)
+    gap = min(GAP_PIXELS, -(-scale * size // 14))
+    tile = scale * size + gap
+    grid = np.full((rows * tile + gap, columns * tile + gap), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (gap + tile * place for place in divmod(i, columns))
+        # Matplotlib's own colour map "gray" is one off here and there
+        pixels = np.rint(image[:, :, 0] * 255).astype(np.uint8)
+        pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
+        grid[top : top + scale * size, left : left + scale * size] = pixels
+    return grid
 
 
 def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Path) -> None:
@@ -49,32 +68,61 @@ def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Pat
 
     Args:
         generator: The generator.
-        noise_input: Its inputs, `[noise]` or `[noise, labels]`, for a square number of images.
-        path: The PNG file to write, in grey scale: black is 0.0 and white is 1.0, always.
+        noise_input: Its inputs, `[noise]` or `[noise, labels]`, as in `Latent.draw`.
+        path: The PNG file to write.
 
     Raises:
         UserError: The file cannot be written.
     """
-    # called, and not asked to predict, in which all workers of a training would have to take part
-    grid = image_grid(generator(noise_input, training=False).numpy())
-    png = io.BytesIO()
-    mpl_image.imsave(png, grey_pixels(grid), format="png")
-    write_file(path, png.getvalue())
+    save_picture(image_grid(generate(generator, noise_input)), path)
 
 
-def grey_pixels(grid: np.ndarray) -> np.ndarray:
-    """Pixels of a picture in grey scale, black for 0.0 and white for 1.0.
-
-    Matplotlib's own colour map "gray" is one off here and there.
+def save_picture(grid: np.ndarray, path: Path) -> None:
+    """Writes a picture, pixel by pixel.
 
     Args:
-        grid: Floats of shape (height, width) in [0, 1].
+        grid: Grey pixels, uint8 of shape (height, width).
+        path: A .png, .pdf or .svg file.
 
-    Returns:
-        uint8 of shape (height, width, 3).
+    Raises:
+        UserError: The file cannot be written.
     """
-    grey = np.rint(grid * 255).astype(np.uint8)
-    return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
+    picture = io.BytesIO()
+    if path.suffix == ".png":
+        mpl_image.imsave(picture, rgb(grid), format="png")
+    else:
+        height, width = grid.shape
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+        figure.figimage(rgb(grid))
+        # neither the time nor random names, so that the same digits make the same file
+        date = {"pdf": "CreationDate", "svg": "Date"}[path.suffix[1:]]
+        with rc_context({"svg.hashsalt": ""}):
+            figure.savefig(picture, format=path.suffix[1:], metadata={date: None})
+    write_file(path, picture.getvalue())
+
+
+def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last: int) -> None:
+    """Writes an animated GIF that starts over and over, in all of its 256 shades of grey.
+
+    Args:
+        frames: Grey pixels, each uint8 of shape (height, width).
+        path: The file to write.
+        milliseconds: How long each frame is shown, in steps of 10.
+        last: The same for the last one.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    animation = io.BytesIO()
+    first, *others = map(Image.fromarray, frames)
+    durations = [*[milliseconds] * len(others), last]
+    first.save(animation, "gif", save_all=True, append_images=others, duration=durations, loop=0)
+    write_file(path, animation.getvalue())
+
+
+def rgb(grid: np.ndarray) -> np.ndarray:
+    """Grey pixels of shape (height, width) as what Matplotlib does not colour: (..., 3)."""
+    return np.repeat(grid[:, :, np.newaxis], 3, axis=2)
 
 
 def show_picture(path: Path) -> None:

@@ -1,0 +1,209 @@
+"""What is drawn with a trained generator: which digits, of which noise, into which file?"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from common.cli import Options
+from common.errors import UserError
+from common.files import check_writable, write_file
+from common.latent import Latent, generate, one_hot
+from common.plotting import (
+    columns_of_square,
+    image_grid,
+    resolve_show,
+    save_animation,
+    save_picture,
+    show_picture,
+)
+
+# The chapter draws 16 digits.
+SAMPLES = 16
+# Walks, and the steps of each: in a grid, where each walk is a row, and in an animation.
+WALKS, STEPS, FRAMES = 10, 10, 30
+# As many images as an evaluation draws.
+MAX_IMAGES = 10_000
+_MILLISECONDS = 60
+
+
+class Samples(NamedTuple):
+    """What is to be drawn.
+
+    Attributes:
+        noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as in `Latent.draw`.
+            Labels may lie between two classes.
+        columns: How many images stand side by side in a grid; of walks, each of which is a row,
+            their steps.
+    """
+
+    noise_input: list[np.ndarray]
+    columns: int
+
+    @property
+    def noise_class(self) -> np.ndarray:
+        """The labels, or the nearest ones: int64 of shape (count,)."""
+        return self.noise_input[1].argmax(axis=1)
+
+
+def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> Samples:
+    """The images that the user asks for.
+
+    Raises:
+        UserError: A digit is none of the generator's classes, or there are too many images.
+    """
+    classes = _classes(options, latent.num_labels)
+    if options.interpolate is not None:
+        if len(classes) > 1:
+            return _walks_from_digit_to_digit(latent, rng, options, classes)
+        return _walks_through_latent_space(latent, rng, options, classes)
+    if not len(classes):
+        count = options.samples or SAMPLES
+        return Samples(latent.draw(rng, count), columns_of_square(count))
+    # several digits are the columns, so that each row reads as they were asked for
+    count = options.samples or -(-SAMPLES // len(classes)) * len(classes)
+    columns = len(classes) if len(classes) > 1 else columns_of_square(count)
+    noise, _ = latent.draw(rng, count)
+    return Samples([noise, one_hot(np.resize(classes, count), latent.num_labels)], columns)
+
+
+def _classes(options: Options, num_labels: int) -> np.ndarray:
+    """The classes that `--digit` asks for, int64 of shape (count,); none if it was not given.
+
+    A number that is no class is read digit by digit: with ten classes 2026 is 2, 0, 2, 6.
+    """
+    classes: list[int] = []
+    for text in options.digit or ():
+        whole = str(int(text)) == text and int(text) < num_labels
+        found = [int(text)] if whole else [int(digit) for digit in text]
+        if max(found) >= num_labels:
+            raise UserError(
+                f"argument -d/--digit: {text} given, expected digits that {options.generator} "
+                f"draws, 0 to {num_labels - 1}"
+            )
+        classes += found
+    return np.array(classes, int)
+
+
+def _walks_through_latent_space(
+    latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
+) -> Samples:
+    """Walks from one z to another; of a CGAN each draws one class, or each class in turn."""
+    walks, steps = _extent(options)
+    _check_count(walks, steps)
+    (starts, *labels), (ends, *_) = latent.draw(rng, walks), latent.draw(rng, walks)
+    noise_input = [interpolate(starts, ends, steps).reshape(-1, latent.latent_size)]
+    if labels:
+        each = np.resize(classes if len(classes) else np.arange(latent.num_labels), walks)
+        noise_input.append(one_hot(each.repeat(steps), latent.num_labels))
+    return Samples(noise_input, steps)
+
+
+def _walks_from_digit_to_digit(
+    latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
+) -> Samples:
+    """Walks from class to class in straight lines, each at a z of its own."""
+    walks, steps = _extent(options)
+    # the end of one leg is the start of the next
+    columns = (len(classes) - 1) * (steps - 1) + 1
+    _check_count(walks, columns)
+    where = np.linspace(0, len(classes) - 1, columns)
+    stops = one_hot(classes, latent.num_labels)
+    path = [np.interp(where, np.arange(len(classes)), entries) for entries in stops.T]
+    labels = np.stack(path, axis=1).astype(np.float32)
+    noise, _ = latent.draw(rng, walks)
+    return Samples([noise.repeat(columns, axis=0), np.tile(labels, (walks, 1))], columns)
+
+
+def _extent(options: Options) -> tuple[int, int]:
+    """How many walks there are to be, and the steps from one end to the other."""
+    as_animation = options.output is not None and options.output.suffix == ".gif"
+    return options.samples or WALKS, options.interpolate or (FRAMES if as_animation else STEPS)
+
+
+def _check_count(walks: int, steps: int) -> None:
+    if walks * steps > MAX_IMAGES:
+        raise UserError(
+            f"argument --samples: {walks} walks of {steps} images are more than {MAX_IMAGES} "
+            "images: give fewer walks, or a smaller number to --interpolate"
+        )
+
+
+def interpolate(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
+    """Walks through latent space, along great circles of the normal distribution.
+
+    The straight line between two z of U(-1, 1)^d leads where the generator has hardly ever been:
+    at its middle each entry is of a triangular distribution, and z is shorter by a factor of the
+    square root of 2. A spherical walk (White: Sampling Generative Networks, 2016,
+    arXiv:1609.04468) keeps the length, but of uniform entries leaves the cube [-1, 1]^d. So each
+    entry is first mapped to the normal distribution, for whose vectors the spherical walk is
+    made, and back: then z is of U(-1, 1)^d all along the way.
+
+    Args:
+        starts: float32 of shape (count, d) in [-1, 1].
+        ends: The same.
+        steps: How many z each walk has, start and end included.
+
+    Returns:
+        float32 of shape (count, steps, d) in [-1, 1].
+    """
+    # an entry of exactly -1 or 1 would be infinite
+    bound = 1 - 1e-7
+    a, b = (ndtri((np.clip(z.astype(float), -bound, bound) + 1) / 2) for z in (starts, ends))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    angles = np.arccos(np.clip((a * b).sum(axis=1) / norms, -1, 1))[:, np.newaxis, np.newaxis]
+    t = np.linspace(0, 1, steps)[:, np.newaxis]
+    with np.errstate(invalid="ignore"):  # where start and end are the same
+        weights = [np.sin((1 - t) * angles), np.sin(t * angles)] / np.sin(angles)
+    weights = np.where(np.sin(angles) > 1e-6, weights, [1 - t + 0 * angles, t + 0 * angles])
+    path = weights[0] * a[:, np.newaxis] + weights[1] * b[:, np.newaxis]
+    return (2 * ndtr(path) - 1).astype(np.float32)
+
+
+def save_samples(generator: keras.Model, samples: Samples, options: Options) -> None:
+    """Draws samples into a picture, an animation or an archive, and shows a picture if asked to.
+
+    An .npz archive has `images`, float32 of shape (count, size, size, 1) in [0, 1], and for a CGAN
+    `labels`, int64 of shape (count,); of walks from digit to digit, whose labels lie between
+    classes, the generator's own input: float32 of shape (count, num_labels).
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    file = options.output or _default_file(options)
+    check_writable(file)
+    show = resolve_show(options.show)
+    images = generate(generator, samples.noise_input)
+    if file.suffix == ".npz":
+        arrays = {"images": images}
+        if len(samples.noise_input) > 1:
+            one_of_them = (samples.noise_input[1].max(axis=1) == 1).all()
+            arrays["labels"] = samples.noise_class if one_of_them else samples.noise_input[1]
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+        write_file(file, archive.getvalue())
+    elif file.suffix == ".gif":
+        walks = images.reshape(-1, samples.columns, *images.shape[1:])
+        frames = [image_grid(step) for step in walks.swapaxes(0, 1)]
+        # there and back, so that it can start over without a jump
+        save_animation([*frames, *frames[-2:0:-1]], file, _MILLISECONDS, _MILLISECONDS)
+    else:
+        save_picture(image_grid(images, samples.columns), file)
+    if show and file.suffix == ".png":
+        show_picture(file)
+
+
+def _default_file(options: Options) -> Path:
+    """The chapter's name: 00008.png for an 8, 00000.png for random digits."""
+    if options.interpolate is not None:
+        name = "interpolation"
+    elif options.digit is not None and len("".join(options.digit)) > 1:
+        name = "-".join(options.digit)[:100]
+    else:
+        name = f"{int((options.digit or ['0'])[0]):05d}"
+    return options.outdir / "test_outputs" / f"{name}.png"
