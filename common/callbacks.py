@@ -37,19 +37,6 @@ class StepCallback(keras.callbacks.Callback):
         self.step = self._first_step + batch
 
 
-class LogLine(StepCallback):
-    """Prints the chapter's line after every step, with the figures of this step alone."""
-
-    LINE = (
-        "%(step)d: [discriminator loss: %(discriminator_loss)f, acc: %(discriminator_acc)f]"
-        " [adversarial loss: %(adversarial_loss)f, acc: %(adversarial_acc)f]"
-    )
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Prints the line of this step."""
-        print(self.LINE % {"step": self.step, **logs}, flush=True)
-
-
 class SampleGrid(StepCallback):
     """Draws what becomes of the same noise, at each save interval and at the end.
 

@@ -29,6 +29,7 @@ import tensorflow as tf
 from common.cli import Options
 from common.errors import UserError, first_line
 from common.runs import Workers
+from common.runtime import silence
 from common.steps import CompiledStep
 
 _EXAMPLE = (
@@ -63,7 +64,7 @@ def join(options: Options) -> Workers:
         chief = ", the chief" if workers.is_chief else ": the chief, worker 0, tells and writes"
         print(f"{replicas} replicas; worker {number} of {count}{chief}", flush=True)
         if not workers.is_chief:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
+            silence()
     tf.distribute.experimental_set_strategy(strategy)
     return workers
 

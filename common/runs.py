@@ -24,6 +24,10 @@ from common.steps import ENGINES
 # With another value of these it would be another run, and not this one going on.
 _MATHEMATICS = ("batch_size", "seed", "precision")
 
+# What a run leaves in its folder beside what a resumed one needs.
+CURVES, EVOLUTION, ANIMATION = "losses.png", "evolution.png", "evolution.gif"
+EVENT_FILES = "events.out.tfevents.*"  # TensorBoard knows them by the middle of their names
+
 # The first is always given, the others may be None.
 _INTERVALS = ("save_interval", "checkpoint_interval", "evaluate_interval")
 
@@ -60,7 +64,9 @@ class Run:
         workers: The processes that take its steps. The chief alone has to do with the folder.
         options: The options of this run, complete.
         identity: What makes it this run and no other.
-        folder: Holds config.json, history.csv, the sample grids and the checkpoints.
+        hyper_parameters: What it was started with: booleans, numbers, strings and None.
+        name: The name of the model.
+        folder: Holds config.json, history.csv, the sample grids, the checkpoints and figures.
         generator_file: Where the trained generator goes.
         checkpoints: The checkpoints of this run.
 
@@ -71,6 +77,7 @@ class Run:
     """
 
     def __init__(self, name: str, options: Options) -> None:
+        self.name = name
         self.folder = options.outdir / name
         self.generator_file = options.outdir / f"{name}.h5"
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
@@ -87,6 +94,7 @@ class Run:
         if not self.workers.is_chief:
             options = self._following(options)
         self.options = options.completed_by(self._start["flags"])
+        self.hyper_parameters = self._start["flags"]
         self.identity = {name: self._start["flags"][name] for name in _MATHEMATICS} | {
             "data_sha256": self._start["data_sha256"]
         }
@@ -222,8 +230,9 @@ class Run:
 
     def _products(self) -> list[Path]:
         """What a run leaves in its folder, but for config.json."""
-        histories = self.folder.glob("history.csv")
-        return [*numbered_files(self.folder, ".png"), *histories, *self.checkpoints.files()]
+        patterns = ("history.csv", CURVES, EVOLUTION, ANIMATION, EVENT_FILES)
+        named = [file for pattern in patterns for file in self.folder.glob(pattern)]
+        return [*numbered_files(self.folder, ".png"), *named, *self.checkpoints.files()]
 
     def _refuse_to_overwrite(self) -> None:
         if self._config_file.exists() or self.checkpoints.files():
@@ -265,7 +274,7 @@ def _checked(flags: dict[str, Any]) -> dict[str, Any]:
     booleans = (False, True)
     for name, choices in (
         *(("engine", ENGINES), ("precision", PRECISIONS)),
-        *(("xla", booleans), ("sync_batchnorm", booleans)),
+        *((name, booleans) for name in ("xla", "sync_batchnorm", "tensorboard")),
     ):
         if flags[name] not in choices:
             raise ValueError(f"{name} is {flags[name]!r}")

@@ -98,7 +98,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def set_up(options: Options) -> np.random.Generator:
-    """Prepares a training, and tells in a line what it runs on.
+    """Prepares a training, and tells in a line what it runs on, or from now on nothing.
 
     Returns:
         What `seed_everything` does.
@@ -106,6 +106,8 @@ def set_up(options: Options) -> np.random.Generator:
     Raises:
         UserError: There is no such device as the options need.
     """
+    if options.quiet:
+        silence()
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
     if options.precision == "float16" and not has_gpu:
         raise UserError(
@@ -137,6 +139,11 @@ def set_up(options: Options) -> np.random.Generator:
     if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
         print("bfloat16 will be slower than float32: this CPU has no instructions for it")
     return seed_everything(options.seed)
+
+
+def silence() -> None:
+    """Keeps whatever is printed from now on to itself, but for warnings and errors."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
 
 
 def seed_everything(seed: int | None = None) -> np.random.Generator:

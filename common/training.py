@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -13,15 +14,18 @@ import numpy as np
 
 from common.callbacks import (
     BeginRun,
-    LogLine,
     SampleGrid,
     SaveState,
     StopOnDivergence,
     StopOnSignal,
 )
 from common.checkpoints import TrainingState, packed, unpacked
+from common.figures import LossCurves, draw_evolution
+from common.health import INTERVAL as HEALTH_INTERVAL
+from common.health import Health
 from common.plotting import resolve_show, show_picture
-from common.runs import Run
+from common.progress import progress
+from common.runs import CURVES, Run
 from common.saving import save_generator
 from common.steps import FIGURES, AlternatingStep
 
@@ -52,30 +56,38 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
     saved = SaveState(state, run.checkpoints, run.folder / "history.csv", checkpoint_interval)
     if options.resume and workers.is_chief:
         saved.write_history()  # of the steps that count, where an older checkpoint was taken
-    evaluating: list[keras.callbacks.Callback] = []
-    if options.evaluate_interval and workers.is_chief:
-        from common.evaluation import Evaluate, judge_for
-
-        # other workers do not wait for as long as a classifier takes to train
-        may_train = options.strategy != "multiworker"
-        judge = judge_for(step.generator, options.data, options.outdir, may_train)
-        interval, seed = options.evaluate_interval, options.seed
-        evaluating = [Evaluate(step.generator, judge, state, interval, seed)]
-    with StopOnSignal() as stop:
-        writing = [LogLine(), BeginRun(run), *evaluating, grids, saved] if workers.is_chief else []
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopOnSignal())
+        callbacks: list[keras.callbacks.Callback] = [StopOnDivergence()]
+        if workers.is_chief:
+            callbacks += [
+                *stack.enter_context(progress(run.name, options, state.history)),
+                BeginRun(run),
+                *_evaluating(state, run),
+                Health(step.generator, step.discriminator, noise_input, state.history),
+                grids,
+                *_telling_tensorboard(state, run),
+                saved,
+                LossCurves(run.name, state.history, run.folder / CURVES),
+            ]
         run_steps(
             step.adversarial,
             step,
             state.history,
-            [StopOnDivergence(), *writing, stop],
+            [*callbacks, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
-            intervals=[checkpoint_interval, options.evaluate_interval or checkpoint_interval],
+            intervals=[
+                *(checkpoint_interval, options.evaluate_interval or checkpoint_interval),
+                HEALTH_INTERVAL,
+            ],
             together=step.together,
             any_worker=workers.any,
         )
         if workers.is_chief:
             save_generator(step.generator, run.generator_file)
+            if grids.path(len(state.history)).exists():
+                draw_evolution(run.folder)
     run.close()
     if len(state.history) < options.train_steps:
         outdir = f" --outdir {options.outdir}" if options.outdir != Path() else ""
@@ -89,6 +101,28 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         sys.exit(128 + (stop.signal or signal.SIGTERM))
     if show:
         show_picture(grids.path(len(state.history)))
+
+
+def _evaluating(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
+    """What evaluates the generator on the way, if the user has asked for that."""
+    options, generator = run.options, state.step.generator
+    if not options.evaluate_interval:
+        return []
+    from common.evaluation import Evaluate, judge_for
+
+    # other workers do not wait for as long as a classifier takes to train
+    may_train = options.strategy != "multiworker"
+    judge = judge_for(generator, options.data, options.outdir, may_train)
+    return [Evaluate(generator, judge, state, options.evaluate_interval, options.seed)]
+
+
+def _telling_tensorboard(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
+    """What tells TensorBoard of the run, if the user has asked for that."""
+    if not run.options.tensorboard:
+        return []
+    from common.events import TensorBoard
+
+    return [TensorBoard(state, run.folder, run.hyper_parameters)]
 
 
 def run_steps(

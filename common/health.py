@@ -1,0 +1,137 @@
+"""Does a run have the signature of failure?"""
+
+from __future__ import annotations
+
+import sys
+
+import keras
+import numpy as np
+
+from common.callbacks import StepCallback
+from common.latent import generate
+
+# Steps from one look to the next.
+INTERVAL = 500
+
+# Until then a healthy run looks like a failing one: D's loss starts near 0 (the CGAN's mean over
+# the first 500 steps is 0.02 to 0.13), and a new generator draws 16 times the same grey.
+GRACE = 1500
+# D's mean loss over so many steps: 0.3 and more in healthy runs after GRACE, 0.03 and less in those
+# that D has won.
+WINDOW = 1000
+LOWEST_LOSS = 0.1
+# The distance of two samples, as the root of the mean square of the difference of their pixels,
+# in the mean over pairs: 0.29 to 0.36 in healthy runs, as between MNIST's digits.
+LOWEST_DISTANCE = 0.05
+# Fewer steps than these may leave weights as they are by chance.
+FEWEST_STEPS = 100
+
+
+class Health(StepCallback):
+    """Says so when a run fails, in one line for each kind of failure, while it goes on.
+
+    Args:
+        generator: The generator.
+        discriminator: The discriminator.
+        noise_input: The inputs of the generator for the sample grids.
+        history: The run's history.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        noise_input: list[np.ndarray],
+        history: list[tuple[float, ...]],
+    ) -> None:
+        super().__init__()
+        self.networks = (generator, discriminator)
+        self.noise_input = noise_input
+        self.history = history
+        self._told: set[str] = set()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Notes the weights that steps have to change."""
+        self._remember()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Looks at the run, if it is time to."""
+        if (self.step + 1) % INTERVAL:
+            return
+        self._look_at_gradients()
+        if self.step + 1 >= GRACE:
+            self._look_at_losses()
+            self._look_at_samples()
+
+    def _look_at_losses(self) -> None:
+        loss = np.mean([row[0] for row in self.history[-WINDOW:]])
+        if loss < LOWEST_LOSS:
+            self._tell(
+                "the discriminator has won",
+                f"its loss was {loss:.2g} in the mean of the last {WINDOW} steps, where 0.5 is "
+                "usual: it tells every fake, and the generator learns nothing from that",
+            )
+
+    def _look_at_samples(self) -> None:
+        distance = distance_of_samples(generate(self.networks[0], self.noise_input), self._labels())
+        if distance < LOWEST_DISTANCE:
+            self._tell(
+                "the generator has collapsed",
+                f"whatever the noise, it draws nearly the same: samples differ by {distance:.2g} "
+                "in grey, where 0.3 is usual",
+            )
+
+    def _look_at_gradients(self) -> None:
+        if len(self.history) - self._remembered_at >= FEWEST_STEPS:
+            for network, before in zip(self.networks, self._before, strict=True):
+                still = [
+                    layer
+                    for layer, kernel in _kernels(network).items()
+                    if np.array_equal(kernel, before[layer])
+                ]
+                if still:
+                    self._tell(
+                        f"the {network.name} gets gradients of zero",
+                        f"the weights of {', '.join(still)} have not changed in the last "
+                        f"{len(self.history) - self._remembered_at} steps: it does not learn",
+                    )
+        self._remember()
+
+    def _remember(self) -> None:
+        self._before = [_kernels(network) for network in self.networks]
+        self._remembered_at = len(self.history)
+
+    def _labels(self) -> np.ndarray:
+        """The labels of the samples, which differ with them; all the same without conditions."""
+        if len(self.noise_input) > 1:
+            return self.noise_input[1].argmax(axis=1)
+        return np.zeros(len(self.noise_input[0]), int)
+
+    def _tell(self, kind: str, meaning: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            print(f"warning: after {self.step + 1} steps {kind}: {meaning}", file=sys.stderr)
+
+
+def distance_of_samples(images: np.ndarray, labels: np.ndarray) -> float:
+    """How much images of the same label differ, in the mean over all pairs.
+
+    Args:
+        images: Floats of shape (count, size, size, 1) in [0, 1].
+        labels: Integers of shape (count,).
+
+    Returns:
+        The root of the mean square of the difference of their pixels, from 0 to 1; infinity if no
+        two images have the same label.
+    """
+    one, other = np.nonzero(np.triu(labels[:, np.newaxis] == labels, 1))
+    if not len(one):
+        return np.inf
+    return float(np.sqrt(((images[one] - images[other]) ** 2).mean(axis=(1, 2, 3))).mean())
+
+
+def _kernels(network: keras.Model) -> dict[str, np.ndarray]:
+    """The matrices and kernels of a network, by their layers."""
+    return {
+        layer.name: layer.kernel.numpy() for layer in network.layers if hasattr(layer, "kernel")
+    }
