@@ -1,12 +1,14 @@
 """What do start-up, checkpoints and pictures cost?
 
 Run it with `python benchmarks/costs.py`. Sampling is timed beside a bare `import tensorflow`, in
-turns; what a run saves, as it is at the end of the chapter's 40,000 steps. A figure is the median.
+turns; what a run saves and shows, as it is at the end of the chapter's 40,000 steps, when it is
+most. A figure is the median.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import statistics
 import subprocess
 import sys
@@ -15,11 +17,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import rich.console
+
 import variants
 from common.callbacks import SaveState
 from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.cli import whole_number
+from common.events import TensorBoard
+from common.figures import LossCurves, draw_evolution
+from common.health import INTERVAL, Health
 from common.plotting import plot_images
+from common.progress import SECONDS_BETWEEN, ProgressBar
 from common.saving import save_generator
 
 TRAIN_STEPS, SAVE_INTERVAL = 40000, 500
@@ -48,26 +56,57 @@ def main() -> None:
         state.history += [tuple([0.123456789] * len(COLUMNS))] * TRAIN_STEPS
         checkpoints = Checkpoints(folder / "checkpoints")
         saved = SaveState(state, checkpoints, folder / "history.csv", SAVE_INTERVAL)
-        costs: dict[str, Callable[[], object]] = {
-            "a checkpoint": lambda: checkpoints.save(state),
-            "history.csv, 40,000 lines": saved.write_history,
-            "a sample grid": lambda: plot_images(step.generator, noise_input, folder / "a.png"),
-            "the generator's file": lambda: save_generator(step.generator, folder / "g.h5"),
+        for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
+            plot_images(step.generator, noise_input, folder / f"{steps:05d}.png")
+        curves = LossCurves("dcgan_mnist", state.history, folder / "losses.png")
+        health = Health(step.generator, step.discriminator, noise_input, state.history)
+        health.on_train_begin()
+        health.step = TRAIN_STEPS - 1
+
+        def draw_curves() -> None:
+            state.history.append(state.history[-1])  # for nothing is drawn twice
+            curves.draw()
+
+        # what, and how often in a run
+        saves, run_time = TRAIN_STEPS // SAVE_INTERVAL, TRAIN_STEPS * step_time
+        costs: dict[str, tuple[Callable[[], object], float]] = {
+            "a checkpoint": (lambda: checkpoints.save(state), saves),
+            "history.csv, 40,000 lines": (saved.write_history, saves),
+            "the generator's file": (lambda: save_generator(step.generator, folder / "g.h5"), 1),
+            "a sample grid": (
+                lambda: plot_images(step.generator, noise_input, folder / "40000.png"),
+                saves,
+            ),
+            "losses.png": (draw_curves, saves),
+            "evolution.png and evolution.gif, of 80 grids": (lambda: draw_evolution(folder), 1),
+            "a look for signs of failure": (
+                lambda: health.on_train_batch_end(0),
+                TRAIN_STEPS / INTERVAL,
+            ),
+            "all events of `--tensorboard`": (
+                lambda: TensorBoard(state, folder, {}).on_epoch_end(0),
+                1,
+            ),
         }
-        print(f"| once in {SAVE_INTERVAL} steps of {1e3 * step_time:.0f} ms | ms | of the run |")
-        print("| --- | --- | --- |")
-        for what, action in costs.items():
-            action()
-            cost = statistics.median(seconds(action) for _ in rounds)
-            share = cost / (SAVE_INTERVAL * step_time)
-            print(f"| {what} | {1e3 * cost:.0f} | {share:.3%} |", flush=True)
+        terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, width=120)
+        with ProgressBar("dcgan_mnist", TRAIN_STEPS, state.history, terminal) as bar:
+            costs["the progress bar"] = (bar.draw, run_time / SECONDS_BETWEEN)
+            rows = [
+                f"| in {TRAIN_STEPS:,} steps of {1e3 * step_time:.0f} ms | ms | of the run |",
+                "| --- | --- | --- |",
+            ]
+            for what, (action, times) in costs.items():
+                action()
+                cost = statistics.median(seconds(action) for _ in rounds)
+                rows.append(f"| {what} | {1e3 * cost:.1f} | {times * cost / run_time:.3%} |")
+        print("\n".join(rows), flush=True)
 
         bare = [sys.executable, "-c", "import tensorflow"]
         sample = [sys.executable, variants.ROOT / "dcgan_mnist.py", "--generator", folder / "g.h5"]
         sample += ["--outdir", folder, "--no-show"]
-        times: dict[str, list[float]] = {"`import tensorflow`": [], "sampling, all of it": []}
+        start_up: dict[str, list[float]] = {"`import tensorflow`": [], "sampling, all of it": []}
         for _ in rounds:
-            for taken, command in zip(times.values(), (bare, sample), strict=True):
+            for taken, command in zip(start_up.values(), (bare, sample), strict=True):
                 taken.append(
                     seconds(
                         lambda command=command: subprocess.run(
@@ -76,7 +115,7 @@ def main() -> None:
                     )
                 )
     print("\n| start-up | s |\n| --- | --- |")
-    for what, taken in times.items():
+    for what, taken in start_up.items():
         print(f"| {what} | {statistics.median(taken):.2f} |")
 
 

@@ -46,9 +46,11 @@ class LossCurves(StepCallback):
         self.file = file
         self._drawn = 0
         # made once: what changes are the lines
-        self._figure = Figure(figsize=(9, 6.4), dpi=DPI, layout="constrained")
+        self._figure = Figure(figsize=(9, 6.4), dpi=DPI)
         FigureCanvasAgg(self._figure)
-        losses, accuracies = self._axes = self._figure.subplots(2, sharex=True)
+        # given, for a layout that Matplotlib finds depends on what was drawn before
+        margins = {"left": 0.07, "right": 0.985, "bottom": 0.08, "top": 0.945, "hspace": 0.06}
+        losses, accuracies = self._axes = self._figure.subplots(2, sharex=True, gridspec_kw=margins)
         losses.set(ylabel="loss: binary cross-entropy (nats)")
         losses.set_title(f"{name}: means of {SMOOTHING} steps; faint, each single step", loc="left")
         accuracies.set(ylabel="accuracy (%)", ylim=(-2, 102), xlabel="step")

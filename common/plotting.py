@@ -27,6 +27,8 @@ SCREEN_PIXELS = 2000
 
 # The pixels are those of the picture wherever it is put, and 100 of them are an inch.
 DPI = 100
+# In a PDF or SVG they are as large as browsers show them, pixel for pixel.
+_DPI_OF_BROWSERS = 96
 
 
 def columns_of_square(count: int) -> int:
@@ -92,8 +94,11 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         mpl_image.imsave(picture, rgb(grid), format="png")
     else:
         height, width = grid.shape
-        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-        figure.figimage(rgb(grid))
+        figure = Figure(figsize=(width / _DPI_OF_BROWSERS, height / _DPI_OF_BROWSERS))
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_axis_off()
+        # has viewers show pixels as they are, however near one looks
+        axes.imshow(rgb(grid), interpolation="none", aspect="auto")
         # neither the time nor random names, so that the same digits make the same file
         date = {"pdf": "CreationDate", "svg": "Date"}[path.suffix[1:]]
         with rc_context({"svg.hashsalt": ""}):

@@ -137,7 +137,9 @@ def set_up(options: Options) -> np.random.Generator:
         )
     print(f"running on {device_name()}, convolutions in {options.precision}", flush=True)
     if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
-        print("bfloat16 will be slower than float32: this CPU has no instructions for it")
+        print(
+            "bfloat16 will be many times slower than float32: this CPU has no instructions for it"
+        )
     return seed_everything(options.seed)
 
 

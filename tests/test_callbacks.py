@@ -1,4 +1,4 @@
-"""The log line and the sample grids."""
+"""Signals and sample grids."""
 
 import os
 import signal
@@ -7,33 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.callbacks import LogLine, SampleGrid, StopOnSignal
+from common.callbacks import SampleGrid, StopOnSignal
 from common.training import run_steps
 from conftest import randomized, tiles
-
-
-def test_the_chapters_log_line(gan, capsys):
-    """The chapter prints these very lines."""
-    figures = [
-        (0.423329, 0.796875, 0.819355, 0.484375),
-        (0.471747, 0.773438, 1.570030, 0.203125),
-        (0.532917, 0.742188, 0.824350, 0.453125),
-    ]
-    names = ["discriminator_loss", "discriminator_acc", "adversarial_loss", "adversarial_acc"]
-    log_line = LogLine()
-    log_line.set_params({"steps": 500})
-    log_line.on_epoch_begin(79)
-    for batch, values in enumerate(figures, start=497):
-        log_line.on_train_batch_begin(batch)
-        log_line.on_train_batch_end(batch, dict(zip(names, values, strict=True)))
-    assert capsys.readouterr().out == (
-        "39997: [discriminator loss: 0.423329, acc: 0.796875]"
-        " [adversarial loss: 0.819355, acc: 0.484375]\n"
-        "39998: [discriminator loss: 0.471747, acc: 0.773438]"
-        " [adversarial loss: 1.570030, acc: 0.203125]\n"
-        "39999: [discriminator loss: 0.532917, acc: 0.742188]"
-        " [adversarial loss: 0.824350, acc: 0.453125]\n"
-    )
 
 
 def test_signals_that_are_ignored_stay_so():
@@ -50,17 +26,15 @@ def test_signals_that_are_ignored_stay_so():
         signal.signal(signal.SIGINT, interrupt)
 
 
-def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, capsys):
+def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path):
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
     grids = SampleGrid(generator, noise_input, tmp_path / "grids")
     randomized(generator)  # for images that are not all but grey
-    run_steps(adversarial, step, [], [LogLine(), grids], train_steps=5, save_interval=2)
+    run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)
     names = ["00002.png", "00004.png", "00005.png"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
-    steps = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert steps == ["0", "1", "2", "3", "4"]
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image
     grid = mpl_image.imread(grids.path(5))[:, :, 0]

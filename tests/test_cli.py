@@ -87,9 +87,17 @@ def test_flags_that_do_not_exist(fails):
     assert "unrecognized arguments: --train" in fails(dcgan_mnist, "--train", "5")
 
 
-def test_digit_needs_a_generator(fails):
-    assert fails(cgan_mnist, "--digit", "8") == (
-        "argument -d/--digit: needs --generator FILE, the generator to draw with"
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("-d/--digit", ["8"]),
+        *(("--evaluate", []), ("--samples", ["9"]), ("--interpolate", [])),
+        *(("--output", ["a.png"]), ("--export", ["a.onnx"])),
+    ],
+)
+def test_what_needs_a_generator(fails, flag, values):
+    assert fails(cgan_mnist, flag.split("/")[-1], *values) == (
+        f"argument {flag}: needs --generator FILE, the generator to use"
     )
 
 
@@ -98,7 +106,8 @@ def test_digit_needs_a_generator(fails):
     [
         *("--train-steps=9", "--batch-size=64", "--save-interval=9", "--checkpoint-interval=9"),
         *("--engine=compiled", "--precision=bfloat16", "--xla"),
-        *("--data=x.npz", "--resume", "--overwrite"),
+        *("--data=x.npz", "--resume", "--overwrite", "--figures"),
+        *("--tensorboard", "--log-interval=5", "--quiet", "--evaluate-interval=5"),
     ],
 )
 def test_training_flags_do_not_go_with_generator(fails, flag):
@@ -107,23 +116,62 @@ def test_training_flags_do_not_go_with_generator(fails, flag):
     assert complaint.startswith(f"argument {flag}: is for training")
 
 
-@pytest.mark.parametrize("digit", ["10", "100"])
-def test_digits_outside_the_classes(fails, tmp_path, digit):
+@pytest.mark.parametrize("digits", ["5", "2026", "16"])
+def test_digits_outside_the_classes(fails, tmp_path, digits):
+    """Of a generator of five classes."""
     file = tmp_path / "cgan_mnist.h5"
-    save_generator(cgan_mnist.new_generator(8, 10), file)
-    complaint = fails(cgan_mnist, "--generator", file, "--digit", digit, "--outdir", tmp_path)
-    assert complaint == (
-        f"argument -d/--digit: {digit} given, expected one of the digits that {file} draws, 0 to 9"
+    save_generator(cgan_mnist.new_generator(8, 5), file)
+    arguments = ("--generator", file, "--digit", "1", digits, "--outdir", tmp_path)
+    assert fails(cgan_mnist, *arguments) == (
+        f"argument -d/--digit: {digits} given, expected digits that {file} draws, 0 to 4"
     )
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("digit", ["eight", "-1", "1.5", "", "1000"])
+@pytest.mark.parametrize("digit", ["eight", "-1", "1.5", "", "1,2", "\u0663"])
 def test_a_digit_is_a_number(fails, digit):
     complaint = fails(cgan_mnist, "--generator", "cgan_mnist.h5", f"--digit={digit}")
-    assert complaint == (
-        f"argument -d/--digit: {digit!r} given, a whole number from 0 to 999 expected"
+    assert complaint == f"argument -d/--digit: {digit!r} given, a digit or several expected"
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ("--evaluate --digit 8", "-d/--digit: has no effect together with --evaluate: leave"),
+        ("--evaluate --output a.png", "--output: has no effect together with --evaluate: leave"),
+        ("--evaluate --samples 99", "--samples: 99 given, --evaluate needs at least 100"),
+        ("--export a.onnx --samples 9", "--samples: has no effect together with --export: leave"),
+        ("--export a.onnx --seed 9", "--seed: has no effect together with --export: leave"),
+        ("--export a.h5", "--export: 'a.h5' given, expected one of .keras, .onnx, no suffix"),
+        ("--output a.jpg", "--output: 'a.jpg' given, expected one of .png, .pdf, .svg, .npz, .gif"),
+        ("--output=", "--output: '' given, expected one of .png, .pdf, .svg, .npz, .gif"),
+        ("--output a.gif", "--output: a.gif given, an animation, which needs --interpolate: add"),
+        ("--samples 0", "--samples: '0' given, a whole number from 1 to 10000 expected"),
+        ("--samples 10001", "--samples: '10001' given, a whole number from 1 to 10000 expected"),
+        ("--interpolate 1", "--interpolate: '1' given, a whole number from 2 to 1000 expected"),
+    ],
+)
+def test_flags_that_do_not_go_together(fails, flags, complaint):
+    said = fails(cgan_mnist, "--generator", "cgan_mnist.h5", *flags.split())
+    assert said.startswith(f"argument {complaint}")
+
+
+def test_figures_need_a_run(fails):
+    assert fails(dcgan_mnist, "--figures") == (
+        "dcgan_mnist/history.csv cannot be read: No such file or directory"
     )
+
+
+@pytest.mark.parametrize("flag", ["--train-steps=5", "--seed=3", "--show", "--quiet"])
+def test_figures_are_drawn_from_the_folder_alone(fails, flag):
+    assert fails(dcgan_mnist, "--figures", flag) == (
+        f"argument {flag.split('=')[0]}: has no effect together with --figures: leave one of them "
+        "out"
+    )
+
+
+def test_quiet_and_a_log_do_not_go_together(fails):
+    assert "not allowed with argument" in fails(dcgan_mnist, "--quiet", "--log-interval=5")
 
 
 def test_a_line_stays_a_line(fails):

@@ -18,6 +18,7 @@ PARAMETERS = {
     "dcgan_mnist": ("1,080,577", "1,301,505", "2,382,082"),
     "cgan_mnist": ("1,090,001", "1,364,225", "2,454,226"),
 }
+FLAGS = ("--train-steps=3", "--save-interval=2", "--seed=1", "--log-interval=1")
 LINE = re.compile(
     r"(\d+): \[discriminator loss: (\d+\.\d{6}), acc: ([01]\.\d{6})\]"
     r" \[adversarial loss: (\d+\.\d{6}), acc: ([01]\.\d{6})\]"
@@ -55,7 +56,7 @@ def files_in(folder) -> list[str]:
 def trained(request, tmp_path_factory):
     """`(name, folder, what the run printed)` of three steps on real MNIST."""
     folder = tmp_path_factory.mktemp(request.param)
-    done = run(folder, request.param, "--train-steps=3", "--save-interval=2", "--seed=1")
+    done = run(folder, request.param, *FLAGS)
     assert done.returncode == 0, done.stderr
     return request.param, folder, done
 
@@ -84,17 +85,18 @@ def test_training_writes_what_the_chapter_writes(trained):
         f"{name}/checkpoints/00002.npz",
         f"{name}/checkpoints/00003.npz",
         f"{name}/config.json",
+        f"{name}/evolution.gif",
+        f"{name}/evolution.png",
         f"{name}/history.csv",
         f"{name}/lock",
+        f"{name}/losses.png",
     ]
     assert mpl_image.imread(folder / name / "00003.png").shape == (366, 366, 4)
 
 
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
     name, folder, done = trained
-    again = run(
-        ROOT, name, "--train-steps=3", "--save-interval=2", "--seed=1", f"--outdir={tmp_path}/a"
-    )
+    again = run(ROOT, name, *FLAGS, f"--outdir={tmp_path}/a")
     assert again.stdout == done.stdout
     first, second = weights_in(folder / f"{name}.h5"), weights_in(tmp_path / "a" / f"{name}.h5")
     assert first.keys() == second.keys()
@@ -156,7 +158,7 @@ def test_own_data(tmp_path, small_data):
     done = run(tmp_path, "cgan_mnist", "-g", "cgan_mnist.h5", "-d", "3")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "3 given, expected one of the digits that cgan_mnist.h5 draws, 0 to 2" in done.stderr
+    assert "3 given, expected digits that cgan_mnist.h5 draws, 0 to 2" in done.stderr
 
 
 def test_a_mistake_costs_one_line(tmp_path):
@@ -215,7 +217,8 @@ import os, sys, tempfile
 from pathlib import Path
 import numpy as np
 import conftest, dcgan_mnist
-from common.callbacks import LogLine, SampleGrid
+from common.callbacks import SampleGrid
+from common.progress import LogLine
 from common.training import run_steps
 gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
 models = gan.models(image_size=8)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
+from PIL import Image
 
 import cgan_mnist
 import dcgan_mnist
@@ -44,7 +45,7 @@ def spawn(folder: Path, name: str, *flags: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     program = ["-c", SLOWLY] if name == SLOWLY else [ROOT / f"{name}.py"]
     return subprocess.Popen(
-        [sys.executable, *program, *flags],
+        [sys.executable, *program, *flags, "--log-interval=1"],
         cwd=folder,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
@@ -195,6 +196,9 @@ def assert_whole(folder: Path) -> None:
                 assert all(archive[name].size for name in archive)
         elif file.suffix == ".png":
             assert mpl_image.imread(file).ndim == 3
+        elif file.suffix == ".gif":
+            with Image.open(file) as animation:
+                animation.load()
         elif file.suffix == ".json":
             json.loads(file.read_text())
         elif file.suffix == ".csv":

@@ -1,0 +1,111 @@
+"""Generators in formats that know nothing of this project draw the same images."""
+
+import subprocess
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from common.export import export_generator
+from common.saving import save_generator
+from conftest import ENVIRONMENT, randomized
+
+
+@pytest.fixture(scope="module")
+def generator(gan):
+    return randomized(gan.program.new_generator(28, gan.num_labels))
+
+
+@pytest.fixture
+def drawn(generator, rng):
+    """`(inputs, images)` of seven; one is not enough for an export that has a fixed batch size."""
+    noise = rng.uniform(-1, 1, (7, 100)).astype(np.float32)
+    inputs = [noise, np.eye(10, dtype=np.float32)[np.arange(7)]][: len(generator.inputs)]
+    images = generator.predict(inputs, verbose=0)
+    assert images.std() > 0.1
+    return inputs, images
+
+
+def test_onnx_draws_the_same_in_onnxruntime(generator, drawn, tmp_path, capfd):
+    inputs, images = drawn
+    export_generator(generator, tmp_path / "a" / "generator.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "a" / "generator.onnx"))
+    assert [x.name for x in session.get_inputs()] == [x.name for x in generator.inputs]
+    for count in (1, 7):
+        fed = {x.name: array[:count] for x, array in zip(generator.inputs, inputs, strict=True)}
+        (found,) = session.run(None, fed)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, images[:count], atol=1e-5, rtol=0)
+    assert [file.name for file in tmp_path.rglob("*.*")] == ["generator.onnx"]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_saved_model_draws_the_same_in_tensorflow(generator, drawn, tmp_path):
+    inputs, images = drawn
+    export_generator(generator, tmp_path / "generator")
+    model = tf.saved_model.load(str(tmp_path / "generator"))
+    for count in (1, 7):
+        arguments = [tf.constant(array[:count]) for array in inputs]
+        found = model.serve(arguments if len(arguments) > 1 else arguments[0])
+        np.testing.assert_allclose(found, images[:count], atol=1e-5, rtol=0)
+    assert {file.name for file in tmp_path.iterdir()} == {"generator"}
+
+
+def test_a_keras_file_opens_without_this_project(generator, drawn, tmp_path):
+    inputs, images = drawn
+    export_generator(generator, tmp_path / "generator.keras")
+    np.savez(tmp_path / "inputs.npz", *inputs)
+    code = (
+        "import os, keras, numpy as np; "
+        "model = keras.models.load_model('generator.keras'); "
+        "archive = np.load('inputs.npz'); "
+        "inputs = [archive[name] for name in archive.files]; "
+        "np.save('images.npy', model.predict(inputs, verbose=0))"
+    )
+    environment = ENVIRONMENT | {"KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "images.npy"), images, atol=1e-5, rtol=0)
+
+
+def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
+    """Computes in float32, whatever it was trained in, like the file that it comes from."""
+    new = gan.program.new_generator
+    generator = randomized(new(8, gan.num_labels, "mixed_bfloat16"))
+    expected = randomized(new(8, gan.num_labels))
+    noise = np.random.default_rng(0).uniform(-1, 1, (2, 100)).astype(np.float32)
+    inputs = [noise, np.eye(10, dtype=np.float32)[:2]][: len(generator.inputs)]
+    save_generator(generator, tmp_path / "g.h5")
+    flags = ["-g", str(tmp_path / "g.h5"), "--export", str(tmp_path / "g.onnx")]
+    gan.program.main(flags)
+    session = onnxruntime.InferenceSession(str(tmp_path / "g.onnx"))
+    fed = {x.name: array for x, array in zip(expected.inputs, inputs, strict=True)}
+    found = session.run(None, fed)[0]
+    np.testing.assert_allclose(found, expected.predict(inputs, verbose=0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("target", "complaint"),
+    [
+        ("there", "argument --export: there is there already: move it away, or give another"),
+        ("file/generator.onnx", "cannot write file/generator.onnx: "),
+        ("file/generator", "cannot write file/generator: "),
+    ],
+)
+def test_what_cannot_be_written(gan, generator, tmp_path, monkeypatch, capsys, target, complaint):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "file").write_text("precious")
+    save_generator(generator, tmp_path / "g.h5")
+    with pytest.raises(SystemExit) as stopped:
+        gan.program.main(["-g", "g.h5", "--export", target])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{gan.name}.py: error: {complaint}")
+    assert err.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "precious"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "g.h5", "there"]

@@ -1,0 +1,213 @@
+"""The curves of a run and what became of the same noise: pixel by pixel, and number by number."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dcgan_mnist
+from common import figures
+from common.checkpoints import COLUMNS
+from common.errors import UserError
+from common.figures import LossCurves, draw_evolution, draw_figures
+from common.plotting import image_grid, save_picture
+
+
+def read(file):
+    """The grey pixels of a picture."""
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def rows(rng, count):
+    losses, accuracies = rng.gamma(2, 0.5, (count, 2)), rng.uniform(0, 1, (count, 2))
+    figures = np.stack([losses[:, 0], accuracies[:, 0], losses[:, 1], accuracies[:, 1]], axis=1)
+    return [tuple(row) for row in np.column_stack([figures, np.full(count, 0.2)]).tolist()]
+
+
+def lines(curves):
+    """The (raw, smooth) lines of D's loss, D's accuracy, and the adversarial ones."""
+    return [(raw.get_data(), smooth.get_data()) for raw, smooth in curves._lines]
+
+
+@pytest.mark.parametrize("count", [1, 2, 150, 3000])
+def test_curves_show_the_history(rng, tmp_path, count):
+    history = rows(rng, count)
+    curves = LossCurves("dcgan_mnist", history, tmp_path / "losses.png")
+    curves.draw()
+    for column, (raw, smooth) in enumerate(lines(curves)):
+        values = np.array(history)[:, column] * (100 if column % 2 else 1)
+        # each mean, straight from its definition
+        for step, mean in zip(*smooth, strict=True):
+            assert mean == pytest.approx(values[max(0, step - 99) : step + 1].mean(), rel=1e-9)
+        assert smooth[0][0] == 0
+        assert smooth[0][-1] == count - 1
+        # no peak of a single step is lost where there are more steps than pixels
+        assert raw[1].max() == values.max()
+        assert raw[1].min() == values.min()
+        if count <= 1000:
+            np.testing.assert_array_equal(raw[0], np.arange(count))
+            np.testing.assert_array_equal(raw[1], values)
+        assert len(raw[0]) <= 1400
+    losses, accuracies = curves._axes
+    assert [axes.get_yscale() for axes in curves._axes] == ["linear", "linear"]
+    assert losses.get_xscale() == "linear"
+    assert "(nats)" in losses.get_ylabel()
+    assert "(%)" in accuracies.get_ylabel()
+    assert accuracies.get_xlabel() == "step"
+    with Image.open(tmp_path / "losses.png") as picture:
+        assert picture.size == (900, 640)
+
+
+def test_the_lines_are_in_the_picture(rng, tmp_path):
+    """D's loss is drawn where its axis says, in its colour: the known answer is a constant."""
+    history = [(0.5, 0.75, 1.0, 0.25, 0.2)] * 400
+    curves = LossCurves("dcgan_mnist", history, tmp_path / "losses.png")
+    curves.draw()
+    with Image.open(tmp_path / "losses.png") as opened:
+        picture = np.asarray(opened.convert("RGB"))
+    colours = {0: (31, 119, 180), 1: (255, 127, 14)}  # Matplotlib's C0 and C1
+    for axes, values in zip(curves._axes, [(0.5, 1.0), (75, 25)], strict=True):
+        for network, value in enumerate(values):
+            x, y = axes.transData.transform((200, value))
+            pixel = picture[round(640 - y) - 1 : round(640 - y) + 1, round(x)]
+            assert np.abs(pixel.astype(int) - colours[network]).sum(axis=1).min() < 12
+
+
+def write_run(folder, rng, steps=(2, 4, 6, 7), size=8):
+    folder.mkdir(exist_ok=True)
+    grids = {}
+    for step in steps:
+        grids[step] = image_grid(rng.uniform(0, 1, (16, size, size, 1)))
+        save_picture(grids[step], folder / f"{step:05d}.png")
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(("step", *COLUMNS))
+    table.writerows((step, *row) for step, row in enumerate(rows(rng, max(steps))))
+    (folder / "history.csv").write_text(text.getvalue())
+    return grids
+
+
+def test_the_evolution_is_pixel_exact(rng, tmp_path):
+    grids = write_run(tmp_path, rng)
+    draw_evolution(tmp_path)
+    picture = read(tmp_path / "evolution.png")
+    side = 4 * 86 + 6  # of a grid of images of 8 x 8 pixels, at 80 x 80
+    caption = 24
+    assert picture.shape == (caption + side, 4 * side + 3 * 12)
+    captions = set()
+    for i, grid in enumerate(grids.values()):
+        left = i * (side + 12)
+        np.testing.assert_array_equal(picture[caption:, left : left + side], grid)
+        above = picture[:caption, left : left + side]
+        assert above.min() == 0  # black text on white
+        assert (above == 255).mean() > 0.9
+        captions.add(above.tobytes())
+        if i:
+            assert (picture[:, left - 12 : left] == 255).all()
+    assert len(captions) == 4
+
+
+def test_the_animation_has_a_frame_for_each_grid(rng, tmp_path):
+    grids = write_run(tmp_path, rng, steps=range(500, 15500, 500))
+    draw_evolution(tmp_path)
+    with Image.open(tmp_path / "evolution.gif") as animation:
+        assert animation.n_frames == len(grids) == 30
+        assert animation.info["loop"] == 0  # for ever
+        durations = []
+        for number, grid in enumerate(grids.values()):
+            animation.seek(number)
+            durations.append(animation.info["duration"])
+            np.testing.assert_array_equal(np.asarray(animation.convert("L"))[24:], grid)
+    assert len(set(durations[:-1])) == 1
+    assert durations[-1] == 2000 > durations[0]
+
+
+def test_the_evolution_doubles_from_grid_to_grid(rng, tmp_path, monkeypatch):
+    """The chapter's 40,000 steps; what is shown is told from the pixels."""
+    write_run(tmp_path, rng, steps=range(500, 40500, 500))
+    captions = []
+    real = figures._captioned
+    monkeypatch.setattr(
+        figures, "_captioned", lambda grid, text: captions.append(text) or real(grid, text)
+    )
+    draw_evolution(tmp_path)
+    assert captions[0] == "step 500"
+    assert captions[-1] == "step 40,000"
+    picture = read(tmp_path / "evolution.png")
+    height, width = 24 + 4 * 86 + 6, 4 * 86 + 6
+    assert picture.shape == (2 * height, 4 * width + 3 * 12)
+    grids = {step: read(tmp_path / f"{step:05d}.png") for step in range(500, 40500, 500)}
+    shown = []
+    for row in range(2):
+        for column in range(4):
+            top, left = row * height + 24, column * (width + 12)
+            grid = picture[top : top + width, left : left + width]
+            shown += [step for step in grids if np.array_equal(grids[step], grid)]
+    assert shown == [500, 1000, 2500, 5000, 10000, 20000, 40000]
+
+
+def test_figures_from_the_folder_alone_are_the_runs_own(tmp_path, small_data, capsys):
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    run = [f"--outdir={tmp_path}", f"--data={tmp_path / 'set.npz'}", "--batch-size=4"]
+    dcgan_mnist.main([*run, "--train-steps=5", "--save-interval=2"])
+    folder = tmp_path / "dcgan_mnist"
+    drawn = ["losses.png", "evolution.png", "evolution.gif"]
+    before = {name: (folder / name).read_bytes() for name in drawn}
+    for name in drawn:
+        (folder / name).unlink()
+    (tmp_path / "dcgan_mnist.h5").unlink()
+    dcgan_mnist.main([f"--outdir={tmp_path}", "--figures"])
+    assert capsys.readouterr().out.endswith(f"drawn in {folder}: {', '.join(drawn)}\n")
+    assert {name: (folder / name).read_bytes() for name in drawn} == before
+
+
+def no_grids(folder):
+    for file in folder.glob("0*.png"):
+        file.unlink()
+
+
+def half_a_grid(folder):
+    (folder / "00004.png").write_bytes((folder / "00004.png").read_bytes()[:100])
+
+
+def another_runs_grid(folder):
+    save_picture(image_grid(np.zeros((16, 12, 12, 1))), folder / "00500.png")
+
+
+def no_history(folder):
+    (folder / "history.csv").unlink()
+
+
+def another_table(folder):
+    (folder / "history.csv").write_text("a,b\n1,2\n")
+
+
+def no_steps(folder):
+    (folder / "history.csv").write_text(",".join(("step", *COLUMNS)) + "\n")
+
+
+def half_a_row(folder):
+    text = (folder / "history.csv").read_text()
+    (folder / "history.csv").write_text(text[:-20])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "complaint"),
+    [
+        (no_grids, "holds no grids such as 00500.png to draw: train first"),
+        (half_a_grid, "00004.png cannot be read: "),
+        (another_runs_grid, "differ in size: remove those of another run"),
+        (no_history, "history.csv cannot be read: No such file or directory"),
+        (another_table, "history.csv is no history of a run: "),
+        (no_steps, "history.csv holds no steps to draw: train first"),
+        (half_a_row, "history.csv is no history of a run: "),
+    ],
+)
+def test_a_folder_that_holds_no_whole_run(rng, tmp_path, spoil, complaint):
+    write_run(tmp_path / "dcgan_mnist", rng)
+    spoil(tmp_path / "dcgan_mnist")
+    with pytest.raises(UserError, match=complaint):
+        draw_figures(tmp_path / "dcgan_mnist")

@@ -1,0 +1,172 @@
+"""How a run tells how far it is: on a real pseudo-terminal, and in a file."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import numpy as np
+import pyte
+import pytest
+
+from common.progress import LogLine
+from common.training import run_steps
+from conftest import ENVIRONMENT, ROOT
+
+LINES, COLUMNS = 300, 120
+LINE = re.compile(r"(\d+): \[discriminator loss: [\d.]+, acc: [\d.]+\] \[adversarial loss: .*\]")
+
+
+def log_lines(capsys, log_line, steps):
+    names = ["discriminator_loss", "discriminator_acc", "adversarial_loss", "adversarial_acc"]
+    log_line.set_params({"steps": 500})
+    log_line.on_epoch_begin(79)
+    for batch, values in steps.items():
+        log_line.on_train_batch_begin(batch)
+        log_line.on_train_batch_end(batch, dict(zip(names, values, strict=True)))
+    return capsys.readouterr().out
+
+
+def test_the_chapters_log_line(capsys):
+    """The chapter prints these very lines."""
+    figures = {
+        497: (0.423329, 0.796875, 0.819355, 0.484375),
+        498: (0.471747, 0.773438, 1.570030, 0.203125),
+        499: (0.532917, 0.742188, 0.824350, 0.453125),
+    }
+    assert log_lines(capsys, LogLine(interval=1), figures) == (
+        "39997: [discriminator loss: 0.423329, acc: 0.796875]"
+        " [adversarial loss: 0.819355, acc: 0.484375]\n"
+        "39998: [discriminator loss: 0.471747, acc: 0.773438]"
+        " [adversarial loss: 1.570030, acc: 0.203125]\n"
+        "39999: [discriminator loss: 0.532917, acc: 0.742188]"
+        " [adversarial loss: 0.824350, acc: 0.453125]\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("already", "interval", "expected"),
+    [
+        (0, 1, ["0", "1", "2", "3", "4", "5", "6"]),
+        (0, 3, ["2", "5", "6"]),  # every third, and the last one
+        (4, 3, ["5", "6"]),  # a resumed run tells of the same steps
+        (0, 100, ["6"]),
+    ],
+)
+def test_a_line_at_each_interval(gan, small_data, rng, capsys, already, interval, expected):
+    models = gan.models(image_size=8)
+    step = gan.step(models, *small_data, rng, batch_size=4)
+    history = [(0.0,) * 5] * already
+    capsys.readouterr()
+    run_steps(models[2], step, history, [LogLine(interval, 7)], train_steps=7, save_interval=2)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == expected
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "set.npz"
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez(file, x_train=images, y_train=np.arange(40) % 10)
+    return file
+
+
+def command(data, *flags):
+    program = [sys.executable, ROOT / "cgan_mnist.py", "--data", data, "--train-steps=60"]
+    return [*program, "--batch-size=4", "--seed=2", "--save-interval=25", *flags]
+
+
+def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
+    """What a program writes to a terminal, and what can be read there at the end."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    process = subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=ENVIRONMENT | {"TERM": term},
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave if errors_too else subprocess.DEVNULL,
+    )
+    os.close(slave)
+    written = b""
+    while True:
+        try:
+            read = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not read:
+            break
+        written += read
+    os.close(master)
+    assert process.wait(timeout=60) == 0, written.decode()
+    screen = pyte.Screen(COLUMNS, LINES)
+    pyte.ByteStream(screen).feed(written)
+    return written.decode(), [line.rstrip() for line in screen.display if line.strip()]
+
+
+def test_a_bar_on_a_terminal(data, tmp_path):
+    written, screen = on_a_terminal(tmp_path, command(data))
+    assert not LINE.search(written)  # no log line beside it
+    *above, bar = screen
+    # a single one, drawn over and over, and in front of it what was there is still whole
+    assert sum("ms/step" in line for line in screen) == 1
+    assert above[-1] == "cgan_mnist Labels for generated images:  [0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5]"
+    assert re.fullmatch(
+        r"cgan_mnist +━+ +60/60 +\d+ ms/step, 0:00:00 left, "
+        r"D \d\.\d{3} \d+%, A \d+\.\d{3} \d+%",
+        bar,
+    )
+    assert re.search(r"[ m][1-5]?\d/60.*?, 0:\d\d:\d\d left", written)
+    with (tmp_path / "cgan_mnist" / "history.csv").open() as file:
+        table = np.genfromtxt(file, delimiter=",", names=True)
+    # the mean over the whole of this short run
+    shown = re.search(r"D (\S+) (\S+)%, A (\S+) (\S+)%", bar).groups()
+    columns = ["discriminator_loss", "discriminator_acc", "adversarial_loss", "adversarial_acc"]
+    means = [
+        table[column].mean() * scale
+        for column, scale in zip(columns, (1, 100, 1, 100), strict=True)
+    ]
+    np.testing.assert_allclose([float(figure) for figure in shown], means, atol=0.51, rtol=0)
+    np.testing.assert_allclose(float(shown[0]), means[0], atol=0.00051)
+
+
+def test_lines_above_the_bar_where_asked_for(data, tmp_path):
+    _, screen = on_a_terminal(tmp_path, command(data, "--log-interval=20"))
+    lines = [LINE.fullmatch(line) for line in screen]
+    assert [line[1] for line in lines if line] == ["19", "39", "59"]
+    assert "60/60" in screen[-1]
+    assert sum("ms/step" in line for line in screen) == 1
+
+
+def test_a_terminal_that_can_not_move_its_cursor_gets_lines(data, tmp_path):
+    written, screen = on_a_terminal(tmp_path, command(data), term="dumb")
+    assert "\x1b" not in written
+    assert LINE.fullmatch(screen[-1])[1] == "59"
+
+
+def test_lines_in_a_file(data, tmp_path):
+    done = subprocess.run(
+        command(data, "--log-interval=25"), cwd=tmp_path, env=ENVIRONMENT, capture_output=True
+    )
+    text = done.stdout.decode()
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in text
+    assert "\r" not in text
+    lines = [LINE.fullmatch(line) for line in text.splitlines()]
+    assert [line[1] for line in lines if line] == ["24", "49", "59"]
+
+
+def test_quiet(data, tmp_path):
+    """On a terminal, and into a file."""
+    written, _ = on_a_terminal(tmp_path, command(data, "--quiet"))
+    assert written == ""
+    done = subprocess.run(
+        command(data, "--quiet", "--overwrite"), cwd=tmp_path, env=ENVIRONMENT, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert (tmp_path / "cgan_mnist.h5").exists()
+    assert (tmp_path / "cgan_mnist" / "evolution.gif").exists()

@@ -1,0 +1,288 @@
+"""Which digits of which noise, walks through latent space, and the files they go to."""
+
+import base64
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import kstest, norm
+
+import cgan_mnist
+import dcgan_mnist
+from common.cli import Options
+from common.errors import UserError
+from common.latent import Latent
+from common.plotting import image_grid
+from common.sampling import interpolate, new_samples
+from common.saving import load_generator, save_generator
+from conftest import randomized
+
+
+def samples(num_labels=10, **options):
+    asked = dict.fromkeys(("samples", "digit", "interpolate", "output")) | options
+    options = Options(generator=Path("g.h5"), **asked)
+    return new_samples(Latent(num_labels=num_labels), np.random.default_rng(1), options)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (["8"], [8] * 16),
+        (["0", "1", "2"], [0, 1, 2] * 6),  # in whole rows, 16 at least
+        (["2026"], [2, 0, 2, 6] * 4),
+        (["20", "2", "6"], [2, 0, 2, 6] * 4),
+        (["08"], [0, 8] * 8),
+    ],
+)
+def test_digits_in_their_order(asked, expected):
+    found = samples(digit=asked)
+    np.testing.assert_array_equal(found.noise_class, expected)
+    np.testing.assert_array_equal(found.noise_input[1], np.eye(10)[expected])
+    assert found.columns == {1: 4}.get(len("".join(asked)), len("".join(asked)))
+
+
+def test_a_number_may_be_a_class():
+    """Where there are more than ten of them, 20 is the 21st; and 99 is two nines."""
+    assert set(samples(num_labels=26, digit=["20"]).noise_class) == {20}
+    assert set(samples(num_labels=26, digit=["99"]).noise_class) == {9}
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "columns"),
+    [(1, 1, 1), (2, 1, 2), (5, 2, 3), (16, 4, 4), (17, 4, 5), (100, 10, 10), (10_000, 100, 100)],
+)
+def test_any_number_in_a_near_square(count, rows, columns):
+    found = samples(samples=count)
+    assert len(found.noise_input[0]) == count
+    assert found.columns == columns
+    assert -(-count // columns) == rows
+
+
+def test_the_first_of_many_are_the_few():
+    """So that a larger grid of the same seed shows the smaller one's digits first."""
+    few, many = samples(num_labels=0, samples=5), samples(num_labels=0, samples=50)
+    np.testing.assert_array_equal(few.noise_input[0], many.noise_input[0][:5])
+
+
+def ends(rng, count=200):
+    return rng.uniform(-1, 1, (2, count, 100)).astype(np.float32)
+
+
+def test_a_walk_starts_and_ends_where_it_is_to(rng):
+    starts, stops = ends(rng)
+    path = interpolate(starts, stops, 7)
+    assert path.shape == (200, 7, 100)
+    assert path.dtype == np.float32
+    np.testing.assert_allclose(path[:, 0], starts, atol=1e-6)
+    np.testing.assert_allclose(path[:, -1], stops, atol=1e-6)
+
+
+def test_a_walk_is_spherical_between_normal_vectors(rng):
+    """White 2016: sin((1 - t) w) / sin(w) a + sin(t w) / sin(w) b, of normally distributed z."""
+    starts, stops = ends(rng, 3)
+    path = norm.ppf((interpolate(starts, stops, 5).astype(float) + 1) / 2)
+    for start, stop, walk in zip(starts, stops, path, strict=True):
+        a, b = (norm.ppf((z.astype(float) + 1) / 2) for z in (start, stop))
+        omega = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+        for t, point in zip(np.arange(5) / 4, walk, strict=True):
+            expected = (np.sin((1 - t) * omega) * a + np.sin(t * omega) * b) / np.sin(omega)
+            np.testing.assert_allclose(point, expected, atol=1e-4)
+
+
+def test_all_along_the_way_z_is_uniform(rng):
+    """Which is what the generator knows; on a straight line it is not."""
+    starts, stops = ends(rng)
+    middle = interpolate(starts, stops, 3)[:, 1]
+    assert kstest(middle.ravel(), "uniform", args=(-1, 2)).pvalue > 0.01
+    assert kstest(((starts + stops) / 2).ravel(), "uniform", args=(-1, 2)).pvalue < 1e-9
+
+
+@pytest.mark.parametrize("z", [np.full((1, 100), 0.5), np.ones((1, 100)), -np.ones((1, 100))])
+def test_walks_at_the_edges(z):
+    """From a z to itself, and at entries of exactly 1 and -1, which U[-1, 1) may draw."""
+    np.testing.assert_allclose(interpolate(z, z, 4), np.stack([z] * 4, axis=1), atol=1e-6)
+    there_and_back = interpolate(z, -z, 4)
+    assert np.isfinite(there_and_back).all()
+    assert np.abs(there_and_back).max() <= 1
+
+
+def test_walks_of_a_dcgan():
+    found = samples(num_labels=0, interpolate=6, samples=3)
+    assert found.columns == 6
+    assert [x.shape for x in found.noise_input] == [(18, 100)]
+    walks = found.noise_input[0].reshape(3, 6, 100)
+    assert len({tuple(walk[0]) for walk in walks} | {tuple(walk[-1]) for walk in walks}) == 6
+
+
+def test_walks_of_a_cgan_keep_their_digit():
+    np.testing.assert_array_equal(
+        samples(interpolate=4, samples=12).noise_class, np.repeat(np.arange(12) % 10, 4)
+    )
+    assert set(samples(interpolate=4, digit=["7"]).noise_class) == {7}
+
+
+def test_walks_from_digit_to_digit():
+    found = samples(interpolate=5, digit=["3", "8", "3"], samples=2)
+    noise, labels = found.noise_input
+    assert found.columns == 9
+    assert len(noise) == 18
+    for walk in range(2):
+        rows = slice(9 * walk, 9 * walk + 9)
+        assert np.ptp(noise[rows], axis=0).max() == 0  # at a fixed z
+        eight = [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0]
+        np.testing.assert_allclose(labels[rows, 8], eight, atol=1e-6)
+        np.testing.assert_allclose(labels[rows, 3], 1 - np.array(eight), atol=1e-6)
+        assert labels[rows].sum() == pytest.approx(9)
+    assert (noise[0] != noise[9]).any()
+
+
+def test_the_length_of_walks():
+    assert samples(interpolate=0).columns == 10
+    assert samples(interpolate=0, output=Path("a.gif")).columns == 30
+    with pytest.raises(UserError, match=r"--samples: 101 walks of 100 images are more than 10000"):
+        samples(interpolate=100, samples=101)
+    with pytest.raises(UserError, match=r"10 walks of 1001 images are more than 10000 images"):
+        samples(interpolate=501, digit=["0", "1", "2"])
+
+
+@pytest.fixture(scope="module")
+def generator_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("generator") / "cgan_mnist.h5"
+    save_generator(randomized(cgan_mnist.new_generator(8, 10)), file)
+    return file
+
+
+@pytest.fixture
+def draw(generator_file, tmp_path, monkeypatch, capsys):
+    """Runs the CGAN's program in an empty folder; gives what it has drawn and printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*flags, output=None):
+        cgan_mnist.main(
+            [
+                "-g",
+                str(generator_file),
+                "--seed=4",
+                *flags,
+                *([f"--output={output}"] * bool(output)),
+            ]
+        )
+        return capsys.readouterr().out
+
+    return run
+
+
+def expected_images(generator_file, classes, seed=4):
+    """What the generator makes of the seed's noise, by Keras's own `predict`."""
+    generator = load_generator(generator_file, cgan_mnist.new_generator, conditional=True)
+    noise = np.random.default_rng(seed).uniform(-1, 1, (len(classes), 100))
+    return generator.predict([noise, np.eye(10)[classes]], verbose=0)
+
+
+def read(file):
+    with Image.open(file) as picture:
+        return np.asarray(picture.convert("L"))
+
+
+def test_a_picture_of_many(draw, generator_file, tmp_path):
+    printed = draw("--digit", "2026", "--samples=600", output="sub/a.png")
+    classes = np.resize([2, 0, 2, 6], 600)
+    expected = image_grid(expected_images(generator_file, classes), 4)
+    np.testing.assert_allclose(read("sub/a.png").astype(int), expected, atol=1)
+    assert printed.startswith("test_outputs Labels for generated images:  [2 0 2 6 2 0 2 6")
+
+
+def test_raw_images_and_labels(draw, generator_file):
+    draw("--samples=300", "--digit=5", output="a.npz")
+    with np.load("a.npz") as archive:
+        assert archive.files == ["images", "labels"]
+        images, labels = archive["images"], archive["labels"]
+    assert images.shape == (300, 8, 8, 1)
+    assert images.dtype == np.float32
+    np.testing.assert_allclose(images, expected_images(generator_file, [5] * 300), atol=1e-5)
+    np.testing.assert_array_equal(labels, [5] * 300)
+    draw("--digit=01", "--interpolate=3", "--samples=1", output="b.npz")
+    with np.load("b.npz") as archive:
+        np.testing.assert_array_equal(archive["labels"][:, :2], [[1, 0], [0.5, 0.5], [0, 1]])
+
+
+def test_an_svg_is_pixel_exact(draw):
+    for name in ("a.svg", "b.svg", "a.png"):
+        draw(output=name)
+    text = Path("a.svg").read_text()
+    assert text == Path("b.svg").read_text()  # neither a time nor random names in it
+    (png,) = re.findall(r'"data:image/png;base64,([^"]+)"', text)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("L"))
+    np.testing.assert_array_equal(picture, read("a.png"))
+    assert "image-rendering:pixelated" in text
+    # as many points as pixels: 72 to the inch, and 96 as browsers count
+    width, height = re.search(r'<svg [^>]*width="([\d.]+)pt" height="([\d.]+)pt"', text).groups()
+    assert (float(width) / 0.75, float(height) / 0.75) == pytest.approx(picture.shape[::-1])
+
+
+def test_a_pdf_is_one_page_of_the_grid(draw):
+    for name in ("a.pdf", "b.pdf", "a.png"):
+        draw(output=name)
+    content = Path("a.pdf").read_bytes()
+    assert content == Path("b.pdf").read_bytes()  # no time in it
+    assert content.startswith(b"%PDF-")
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ([\d.]+) ?\]", content).groups()
+    side = read("a.png").shape[0]
+    assert [float(length) / 0.75 for length in box] == pytest.approx([side, side], abs=0.01)
+    size = re.findall(rb"/(?:Width|Height) (\d+)", content)
+    assert {int(length) for length in size} == {side}
+
+
+def test_an_animated_walk(draw):
+    draw("--interpolate=4", "--samples=5", output="a.gif")
+    draw("--interpolate=4", "--samples=5", output="a.npz")
+    with np.load("a.npz") as archive:
+        walks = archive["images"].reshape(5, 4, 8, 8, 1)
+    with Image.open("a.gif") as animation:
+        assert animation.n_frames == 6
+        # there and back again, without showing either end twice
+        for frame, step in enumerate([0, 1, 2, 3, 2, 1]):
+            animation.seek(frame)
+            shown = np.asarray(animation.convert("L"))
+            np.testing.assert_array_equal(shown, image_grid(walks[:, step]))
+        assert animation.info["loop"] == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ([], "00000.png"),
+        (["-d", "8"], "00008.png"),
+        (["-d", "2026"], "2026.png"),
+        (["-d", "0", "1", "2"], "0-1-2.png"),
+        (["--interpolate"], "interpolation.png"),
+        (["--interpolate", "--digit", "0", "1"], "interpolation.png"),
+    ],
+)
+def test_default_names(draw, flags, name):
+    draw(*flags)
+    assert [str(file) for file in Path().rglob("*.*")] == [f"test_outputs/{name}"]
+
+
+def test_the_dcgan_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save_generator(randomized(dcgan_mnist.new_generator(8)), tmp_path / "g.h5")
+    dcgan_mnist.main(["-g", "g.h5", "--seed=0", "--samples=5", "--output=a.npz"])
+    dcgan_mnist.main(["-g", "g.h5", "--seed=0", "--interpolate=3", "--output=b.png"])
+    with np.load("a.npz") as archive:
+        assert archive.files == ["images"]
+        assert len(archive["images"]) == 5
+    assert read("b.png").shape == (10 * 86 + 6, 3 * 86 + 6)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_cannot_be_written_is_found_before_drawing(draw, tmp_path, capsys):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(SystemExit) as stopped:
+        draw(output="file/a.png")
+    assert stopped.value.code == 2
+    assert "cannot write file/a.png" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "precious"
