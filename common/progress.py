@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ def progress(
         history: The run's history.
     """
     lines = LogLine(options.log_interval, options.train_steps)
-    if sys.stdout is None or not sys.stdout.isatty() or os.environ.get("TERM") in (None, "dumb"):
+    if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
         yield [lines]
         return
     with ProgressBar(name, options.train_steps, history) as bar:
