@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import keras
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from common.callbacks import StepCallback
@@ -18,7 +19,7 @@ from common.cli import Options
 # What the bar shows are means over so many steps, for those of one step jump about.
 _STEPS = 100
 # Drawing the bar takes some milliseconds.
-_SECONDS_BETWEEN = 0.5
+SECONDS_BETWEEN = 0.5
 
 
 @contextmanager
@@ -76,9 +77,16 @@ class ProgressBar(StepCallback):
         name: What stands before it.
         train_steps: The steps of the run.
         history: The run's history.
+        console: The terminal; None for the one of the standard output.
     """
 
-    def __init__(self, name: str, train_steps: int, history: list[tuple[float, ...]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        train_steps: int,
+        history: list[tuple[float, ...]],
+        console: Console | None = None,
+    ) -> None:
         super().__init__()
         self.history = history
         self.train_steps = train_steps
@@ -87,6 +95,7 @@ class ProgressBar(StepCallback):
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[told]}"),
+            console=console,
             auto_refresh=False,
             expand=True,
             # what goes to a file stays there
@@ -101,16 +110,17 @@ class ProgressBar(StepCallback):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._draw()
+        self.draw()
         self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Draws the bar anew, if it is time to."""
         if time.monotonic() >= self._due:
-            self._draw()
-            self._due = time.monotonic() + _SECONDS_BETWEEN
+            self.draw()
+            self._due = time.monotonic() + SECONDS_BETWEEN
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Draws the bar anew."""
         told = ""
         if self.history:
             rows = np.array(self.history[-_STEPS:])
