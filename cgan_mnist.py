@@ -164,7 +164,8 @@ def test_generator(generator: Model, options: Options) -> None:
     latent = Latent(num_labels=generator.inputs[1].shape[1])
     samples = new_samples(latent, rng, options)
     save_samples(generator, samples, options)
-    print("test_outputs Labels for generated images: ", samples.noise_class)
+    if options.interpolate is None:
+        print("test_outputs Labels for generated images: ", samples.noise_class)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,9 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=digits,
         nargs="+",
         metavar="DIGIT",
-        help="the digit to draw; or several, each row of the picture the digits in this order: "
-        "0 1 2, or in one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to "
-        "digit (default: random ones)",
+        help="the digit to draw; or several, in this order in each row of the picture: 0 1 2, or "
+        "in one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to digit "
+        "(default: random ones)",
     )
     options = parser.options(argv)
     with parser.one_line_errors():

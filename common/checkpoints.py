@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,9 @@ class Checkpoints:
                 raise
             except Exception as error:  # whatever damage can make NumPy raise
                 print(
-                    f"checkpoint {file} is damaged ({first_line(error)}): trying the one before",
-                    flush=True,
+                    f"warning: checkpoint {file} is damaged ({first_line(error)}): trying the one "
+                    "before",
+                    file=sys.stderr,
                 )
         if files:
             raise UserError(

@@ -23,6 +23,8 @@ from common.steps import ENGINES
 MAX_COUNT = 10**9
 # Fewer images than these say nothing.
 MIN_SAMPLES = 100
+# As many as an evaluation draws; more are slow to look at.
+MAX_SAMPLES = 10_000
 _TRAINING = (
     *("train_steps", "batch_size", "save_interval", "checkpoint_interval", "evaluate_interval"),
     *("data", "engine", "precision", "xla", "sync_batchnorm", "tensorboard"),
@@ -174,7 +176,7 @@ class Parser(CommandParser):
         drawing = self.add_argument_group("with --generator")
         drawing.add_argument(
             "--samples",
-            type=whole_number(1, 10_000),
+            type=whole_number(1, MAX_SAMPLES),
             metavar="N",
             help="how many images to draw (default: 16; 10000 to --evaluate), or with "
             "--interpolate, how many walks (default: 10)",
@@ -186,8 +188,8 @@ class Parser(CommandParser):
             nargs="?",
             const=0,
             metavar="STEPS",
-            help="walk from one z to another, spherically, each walk a row of so many images "
-            "(default: 10; as an animation, 30)",
+            help="walk from one z to another, each walk a row of so many images (default: 10; as "
+            "an animation, 30); spherically, so that z is uniform all along the way",
         )
         drawing.add_argument(
             "--output",
@@ -387,6 +389,11 @@ class Parser(CommandParser):
                 f"argument --output: {options.output} given, an animation, which needs "
                 "--interpolate: add that, or name a .png, .pdf, .svg or .npz file"
             )
+        if options.show and options.output and options.output.suffix != ".png":
+            self.error(
+                f"argument --show: has no effect on {options.output}: leave it out, or name a "
+                ".png file"
+            )
         if options.strategy != "none":
             if given.setdefault("engine", "compiled") != "compiled":
                 self.error(
@@ -413,9 +420,9 @@ def file_named(*suffixes: str) -> Callable[[str], Path]:
     """The type of an argument that is a file with one of some suffixes."""
 
     def parse(text: str) -> Path:
-        if not text or Path(text).suffix not in suffixes:
+        if not text or Path(text).suffix not in suffixes or Path(text).name in suffixes:
             names = ", ".join(suffix or "no suffix" for suffix in suffixes)
-            raise argparse.ArgumentTypeError(f"{text!r} given, expected one of {names}")
+            raise argparse.ArgumentTypeError(f"{text!r} given, expected a file named {names}")
         return Path(text)
 
     return parse

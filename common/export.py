@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-import tempfile
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import keras
+import tensorflow as tf
 
 from common.errors import UserError, first_line
-from common.files import check_writable, write_file
+from common.files import writing
 from common.keras2 import BatchNormalization
 
 
@@ -29,36 +28,29 @@ def export_generator(generator: keras.Model, path: Path) -> None:
     Raises:
         UserError: It cannot be written.
     """
-    if path.suffix:
-        check_writable(path)
-    elif path.exists():
+    if path.is_dir() or (path.exists() and not path.suffix):
         raise UserError(
-            f"argument --export: {path} is there already: move it away, or give another folder"
+            f"argument --export: {path} is there already: move it away, or give another name"
         )
-    plain = _in_plain_keras(generator)
-    # libraries write to files of their own, which become the user's when they are complete
-    with tempfile.TemporaryDirectory() as scratch:
+    # beside its place, where libraries may take their time to write it
+    with writing(path), TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         made = Path(scratch) / f"generator{path.suffix}"
-        with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            # Keras tells of endpoints, and asks NumPy for what it has no longer
-            warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
-            if path.suffix == ".keras":
-                plain.save(made)
-            elif path.suffix == ".onnx":
-                plain.export(made, format="onnx", verbose=False)
-            else:
-                plain.export(made, format="tf_saved_model", verbose=False)
-        if path.suffix:
-            write_file(path, made.read_bytes())
-            return
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(made, partial)
-            partial.rename(path)
-        except OSError as error:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise UserError(f"cannot write {path}: {first_line(error)}") from error
+            _export(_in_plain_keras(generator), made)
+        except tf.errors.OpError as error:
+            raise OSError(first_line(error)) from error
+        made.replace(path)
+
+
+def _export(model: keras.Model, path: Path) -> None:
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        # Keras tells of endpoints, and asks NumPy for what it has no longer
+        warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+        if path.suffix == ".keras":
+            model.save(path)
+        else:
+            kind = "onnx" if path.suffix else "tf_saved_model"
+            model.export(path, format=kind, verbose=False)
 
 
 def _in_plain_keras(model: keras.Model) -> keras.Model:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from common.callbacks import StepCallback
@@ -36,7 +37,7 @@ class LossCurves(StepCallback):
 
     Args:
         name: The name of the model, for the title.
-        history: The run's history.
+        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
         file: The PNG file.
     """
 
@@ -49,21 +50,23 @@ class LossCurves(StepCallback):
         self._figure = Figure(figsize=(9, 6.4), dpi=DPI)
         FigureCanvasAgg(self._figure)
         # given, for a layout that Matplotlib finds depends on what was drawn before
-        margins = {"left": 0.07, "right": 0.985, "bottom": 0.08, "top": 0.945, "hspace": 0.06}
+        margins = {"left": 0.07, "right": 0.98, "bottom": 0.08, "top": 0.945, "hspace": 0.06}
         losses, accuracies = self._axes = self._figure.subplots(2, sharex=True, gridspec_kw=margins)
         losses.set(ylabel="loss: binary cross-entropy (nats)")
         losses.set_title(f"{name}: means of {SMOOTHING} steps; faint, each single step", loc="left")
         accuracies.set(ylabel="accuracy (%)", ylim=(-2, 102), xlabel="step")
-        self._lines = []
-        for i, (network, colour) in enumerate(
-            [("discriminator", "C0")] * 2 + [("adversarial", "C1")] * 2
-        ):
-            axes = self._axes[i % 2]
-            (raw,) = axes.plot([], [], color=colour, alpha=0.25, linewidth=0.7)
-            (smooth,) = axes.plot([], [], color=colour, label=network, zorder=3)
-            self._lines.append((raw, smooth))
-        for axes in self._axes:
-            axes.grid(alpha=0.3)
+        losses.grid(alpha=0.3)
+        accuracies.grid(alpha=0.3)
+        accuracies.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # in the order of the history's columns: each step, and means in front
+        self._lines = [
+            (
+                axes.plot([], [], color=colour, alpha=0.25, linewidth=0.7)[0],
+                axes.plot([], [], color=colour, label=network, zorder=3)[0],
+            )
+            for network, colour in (("discriminator", "C0"), ("adversarial", "C1"))
+            for axes in self._axes
+        ]
         above = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
         losses.legend(ncols=2, **above)
 
@@ -167,8 +170,12 @@ def _read_history(file: Path) -> list[tuple[float, ...]]:
     try:
         with file.open(newline="") as table:
             rows = [tuple(float(row[name]) for name in COLUMNS) for row in csv.DictReader(table)]
+        if not np.isfinite(rows).all():
+            raise ValueError("not all figures are finite")
     except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        raise UserError(
+            f"{file} cannot be read ({error.strerror}): train first, or give the --outdir of a run"
+        ) from error
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{file} is no history of a run: {first_line(error)}") from error
     if not rows:
@@ -199,7 +206,7 @@ def _in_rows(pictures: list[np.ndarray], columns: int) -> np.ndarray:
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     # grids have white margins of their own
-    step = width - GAP_PIXELS + 3 * GAP_PIXELS
+    step = width + 2 * GAP_PIXELS
     canvas = np.full((rows * height, columns * step - 2 * GAP_PIXELS), 255, np.uint8)
     for i, picture in enumerate(pictures):
         row, column = divmod(i, columns)

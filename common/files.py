@@ -26,7 +26,7 @@ def write_file(path: Path, content: bytes) -> None:
     """
     partial = _beside(path)
     try:
-        with _writing(path):
+        with writing(path):
             with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
@@ -46,7 +46,7 @@ def check_writable(path: Path) -> None:
     Raises:
         UserError: The file cannot be written.
     """
-    with _writing(path):
+    with writing(path):
         if path.is_dir():
             raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
         _beside(path).touch()
@@ -74,8 +74,12 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Makes the folder of `path`; what keeps a file from being written is the user's to mend."""
+def writing(path: Path) -> Iterator[None]:
+    """Makes the folder of `path`; what keeps a file from being written is the user's to mend.
+
+    Raises:
+        UserError: In place of an `OSError`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield

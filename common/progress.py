@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from common.callbacks import StepCallback
 from common.cli import Options
@@ -33,7 +34,7 @@ def progress(
     Args:
         name: The name of the model.
         options: How often to log, and how long the run is to be.
-        history: The run's history.
+        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
     """
     lines = LogLine(options.log_interval, options.train_steps)
     if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
@@ -76,7 +77,7 @@ class ProgressBar(StepCallback):
     Args:
         name: What stands before it.
         train_steps: The steps of the run.
-        history: The run's history.
+        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
         console: The terminal; None for the one of the standard output.
     """
 
@@ -92,8 +93,9 @@ class ProgressBar(StepCallback):
         self.train_steps = train_steps
         self._bar = Progress(
             TextColumn(name),
+            # gives way where the terminal is narrow, as nothing else does
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
+            MofNCompleteColumn(table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[told]}"),
             console=console,
             auto_refresh=False,
@@ -106,6 +108,7 @@ class ProgressBar(StepCallback):
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
+        self.draw()
         self._bar.console.show_cursor(True)  # a process that is killed could not bring it back
         return self
 

@@ -18,7 +18,7 @@ from common.cli import OF_THE_RUN, Options
 from common.data import checksum
 from common.errors import UserError, first_line
 from common.files import check_writable, numbered_files, remove_partials, write_file
-from common.runtime import PRECISIONS, device_name
+from common.runtime import PRECISIONS, device_name, silence
 from common.steps import ENGINES
 
 # With another value of these it would be another run, and not this one going on.
@@ -83,6 +83,8 @@ class Run:
         self.checkpoints = Checkpoints(self.folder / "checkpoints")
         self._config_file = self.folder / "config.json"
 
+        if options.quiet:
+            silence()
         self.workers = Workers()
         if options.strategy != "none":
             from common.distribution import join
@@ -188,7 +190,9 @@ class Run:
         """The flags of the run in the folder, and the checksum of its data."""
         try:
             config = json.loads(self._config_file.read_text())
-            return _checked(config["flags"]), config["data_sha256"]
+            # runs of earlier versions have no such flag
+            flags = {"tensorboard": False} | config["flags"]
+            return _checked(flags), config["data_sha256"]
         except FileNotFoundError:
             if self.checkpoints.files():
                 raise UserError(

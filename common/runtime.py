@@ -98,7 +98,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def set_up(options: Options) -> np.random.Generator:
-    """Prepares a training, and tells in a line what it runs on, or from now on nothing.
+    """Prepares a training, and tells in a line what it runs on.
 
     Returns:
         What `seed_everything` does.
@@ -106,8 +106,6 @@ def set_up(options: Options) -> np.random.Generator:
     Raises:
         UserError: There is no such device as the options need.
     """
-    if options.quiet:
-        silence()
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
     if options.precision == "float16" and not has_gpu:
         raise UserError(
@@ -138,7 +136,9 @@ def set_up(options: Options) -> np.random.Generator:
     print(f"running on {device_name()}, convolutions in {options.precision}", flush=True)
     if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
         print(
-            "bfloat16 will be many times slower than float32: this CPU has no instructions for it"
+            "warning: bfloat16 will be many times slower than float32: this CPU has no "
+            "instructions for it",
+            file=sys.stderr,
         )
     return seed_everything(options.seed)
 

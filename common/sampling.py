@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from common.cli import Options
+from common.cli import MAX_SAMPLES, Options
 from common.errors import UserError
 from common.files import check_writable, write_file
 from common.latent import Latent, generate, one_hot
@@ -27,8 +27,6 @@ from common.plotting import (
 SAMPLES = 16
 # Walks, and the steps of each: in a grid, where each walk is a row, and in an animation.
 WALKS, STEPS, FRAMES = 10, 10, 30
-# As many images as an evaluation draws.
-MAX_IMAGES = 10_000
 _MILLISECONDS = 60
 
 
@@ -65,9 +63,10 @@ def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> S
     if not len(classes):
         count = options.samples or SAMPLES
         return Samples(latent.draw(rng, count), columns_of_square(count))
-    # several digits are the columns, so that each row reads as they were asked for
     count = options.samples or -(-SAMPLES // len(classes)) * len(classes)
-    columns = len(classes) if len(classes) > 1 else columns_of_square(count)
+    # in each row as they were asked for, once or several times
+    times = max(1, round(columns_of_square(count) / len(classes)))
+    columns = min(count, times * len(classes))
     noise, _ = latent.draw(rng, count)
     return Samples([noise, one_hot(np.resize(classes, count), latent.num_labels)], columns)
 
@@ -79,14 +78,18 @@ def _classes(options: Options, num_labels: int) -> np.ndarray:
     """
     classes: list[int] = []
     for text in options.digit or ():
-        whole = str(int(text)) == text and int(text) < num_labels
-        found = [int(text)] if whole else [int(digit) for digit in text]
+        is_class = text in map(str, range(num_labels))
+        found = [int(text)] if is_class else [int(digit) for digit in text]
         if max(found) >= num_labels:
             raise UserError(
                 f"argument -d/--digit: {text} given, expected digits that {options.generator} "
                 f"draws, 0 to {num_labels - 1}"
             )
         classes += found
+    if len(classes) > MAX_SAMPLES:
+        raise UserError(
+            f"argument -d/--digit: {len(classes)} digits given, at most {MAX_SAMPLES} expected"
+        )
     return np.array(classes, int)
 
 
@@ -127,9 +130,9 @@ def _extent(options: Options) -> tuple[int, int]:
 
 
 def _check_count(walks: int, steps: int) -> None:
-    if walks * steps > MAX_IMAGES:
+    if walks * steps > MAX_SAMPLES:
         raise UserError(
-            f"argument --samples: {walks} walks of {steps} images are more than {MAX_IMAGES} "
+            f"argument --samples: {walks} walks of {steps} images are more than {MAX_SAMPLES} "
             "images: give fewer walks, or a smaller number to --interpolate"
         )
 

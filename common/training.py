@@ -21,6 +21,7 @@ from common.callbacks import (
 )
 from common.checkpoints import TrainingState, packed, unpacked
 from common.figures import LossCurves, draw_evolution
+from common.files import numbered_files
 from common.health import INTERVAL as HEALTH_INTERVAL
 from common.health import Health
 from common.plotting import resolve_show, show_picture
@@ -86,7 +87,7 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         )
         if workers.is_chief:
             save_generator(step.generator, run.generator_file)
-            if grids.path(len(state.history)).exists():
+            if numbered_files(run.folder, ".png"):  # none, where a run is stopped early
                 draw_evolution(run.folder)
     run.close()
     if len(state.history) < options.train_steps:

@@ -145,10 +145,10 @@ def test_a_damaged_checkpoint_is_passed_over(new_state, tmp_path, capsys):
         checkpoints.restore(resumed)
         for name, array in resumed.arrays().items():
             np.testing.assert_array_equal(array, expected[name])
-        out = capsys.readouterr().out
-        assert out.startswith(f"checkpoint {newest} is damaged (")
-        assert out.endswith("): trying the one before\n")
-        assert out.count("\n") == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"warning: checkpoint {newest} is damaged (")
+        assert err.endswith("): trying the one before\n")
+        assert err.count("\n") == 1
 
     # it is not kept in place of a good one
     take_steps(resumed, 0)
@@ -174,7 +174,7 @@ def test_a_checkpoint_of_another_run_is_no_checkpoint(new_state, tmp_path, capsy
     state.identity = {"seed": 1}
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read"):
         Checkpoints(tmp_path).restore(state)
-    assert "is damaged (it is of another run)" in capsys.readouterr().out
+    assert "is damaged (it is of another run)" in capsys.readouterr().err
 
 
 def test_a_checkpoint_under_another_ones_name_is_no_checkpoint(new_state, tmp_path, capsys):
@@ -186,7 +186,7 @@ def test_a_checkpoint_under_another_ones_name_is_no_checkpoint(new_state, tmp_pa
     resumed = new_state()
     checkpoints.restore(resumed)
     assert len(resumed.history) == 2
-    assert "00009.npz is damaged (it is of another step)" in capsys.readouterr().out
+    assert "00009.npz is damaged (it is of another step)" in capsys.readouterr().err
 
 
 def test_a_users_own_files_are_left_alone(new_state, tmp_path):

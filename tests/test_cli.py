@@ -142,9 +142,12 @@ def test_a_digit_is_a_number(fails, digit):
         ("--evaluate --samples 99", "--samples: 99 given, --evaluate needs at least 100"),
         ("--export a.onnx --samples 9", "--samples: has no effect together with --export: leave"),
         ("--export a.onnx --seed 9", "--seed: has no effect together with --export: leave"),
-        ("--export a.h5", "--export: 'a.h5' given, expected one of .keras, .onnx, no suffix"),
-        ("--output a.jpg", "--output: 'a.jpg' given, expected one of .png, .pdf, .svg, .npz, .gif"),
-        ("--output=", "--output: '' given, expected one of .png, .pdf, .svg, .npz, .gif"),
+        ("--export a.h5", "--export: 'a.h5' given, expected a file named .keras, .onnx, no suffix"),
+        ("--output a.jpg", "--output: 'a.jpg' given, expected a file named .png, .pdf, .svg, .npz"),
+        ("--output .png", "--output: '.png' given, expected a file named .png, .pdf, .svg, .npz"),
+        ("--export .onnx", "--export: '.onnx' given, expected a file named .keras, .onnx"),
+        ("--show --output a.pdf", "--show: has no effect on a.pdf: leave it out, or name a .png"),
+        ("--output=", "--output: '' given, expected a file named .png, .pdf, .svg, .npz, .gif"),
         ("--output a.gif", "--output: a.gif given, an animation, which needs --interpolate: add"),
         ("--samples 0", "--samples: '0' given, a whole number from 1 to 10000 expected"),
         ("--samples 10001", "--samples: '10001' given, a whole number from 1 to 10000 expected"),
@@ -158,7 +161,8 @@ def test_flags_that_do_not_go_together(fails, flags, complaint):
 
 def test_figures_need_a_run(fails):
     assert fails(dcgan_mnist, "--figures") == (
-        "dcgan_mnist/history.csv cannot be read: No such file or directory"
+        "dcgan_mnist/history.csv cannot be read (No such file or directory): train first, or give "
+        "the --outdir of a run"
     )
 
 

@@ -48,7 +48,7 @@ def test_a_saved_model_draws_the_same_in_tensorflow(generator, drawn, tmp_path):
     model = tf.saved_model.load(str(tmp_path / "generator"))
     for count in (1, 7):
         arguments = [tf.constant(array[:count]) for array in inputs]
-        found = model.serve(arguments if len(arguments) > 1 else arguments[0])
+        found = model.serve(arguments)
         np.testing.assert_allclose(found, images[:count], atol=1e-5, rtol=0)
     assert {file.name for file in tmp_path.iterdir()} == {"generator"}
 
@@ -91,7 +91,7 @@ def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        ("there", "argument --export: there is there already: move it away, or give another"),
+        ("there", "argument --export: there is there already: move it away, or give another name"),
         ("file/generator.onnx", "cannot write file/generator.onnx: "),
         ("file/generator", "cannot write file/generator: "),
     ],

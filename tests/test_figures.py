@@ -194,16 +194,22 @@ def half_a_row(folder):
     (folder / "history.csv").write_text(text[:-20])
 
 
+def no_numbers(folder):
+    text = (folder / "history.csv").read_text()
+    (folder / "history.csv").write_text(text + "9,nan,1,1,1,1\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
         (no_grids, "holds no grids such as 00500.png to draw: train first"),
         (half_a_grid, "00004.png cannot be read: "),
         (another_runs_grid, "differ in size: remove those of another run"),
-        (no_history, "history.csv cannot be read: No such file or directory"),
+        (no_history, r"history.csv cannot be read \(No such file or directory\): train first"),
         (another_table, "history.csv is no history of a run: "),
         (no_steps, "history.csv holds no steps to draw: train first"),
         (half_a_row, "history.csv is no history of a run: "),
+        (no_numbers, "history.csv is no history of a run: not all figures are finite"),
     ],
 )
 def test_a_folder_that_holds_no_whole_run(rng, tmp_path, spoil, complaint):

@@ -1,6 +1,7 @@
 """How a run tells how far it is: on a real pseudo-terminal, and in a file."""
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -12,8 +13,9 @@ import termios
 import numpy as np
 import pyte
 import pytest
+from rich.console import Console
 
-from common.progress import LogLine
+from common.progress import LogLine, ProgressBar
 from common.training import run_steps
 from conftest import ENVIRONMENT, ROOT
 
@@ -103,9 +105,14 @@ def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
         written += read
     os.close(master)
     assert process.wait(timeout=60) == 0, written.decode()
-    screen = pyte.Screen(COLUMNS, LINES)
+    return written.decode(), on_a_screen(written, COLUMNS)
+
+
+def on_a_screen(written, columns):
+    """The lines that can be read on a terminal."""
+    screen = pyte.Screen(columns, LINES)
     pyte.ByteStream(screen).feed(written)
-    return written.decode(), [line.rstrip() for line in screen.display if line.strip()]
+    return [line.rstrip() for line in screen.display if line.strip()]
 
 
 def test_a_bar_on_a_terminal(data, tmp_path):
@@ -132,6 +139,21 @@ def test_a_bar_on_a_terminal(data, tmp_path):
     ]
     np.testing.assert_allclose([float(figure) for figure in shown], means, atol=0.51, rtol=0)
     np.testing.assert_allclose(float(shown[0]), means[0], atol=0.00051)
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_all_figures_fit(width):
+    """Of the chapter's 40,000 steps, at the width of an old terminal, and from the start."""
+    history = [(0.556, 0.73, 1.062, 0.29, 0.215)] * 19999
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=width)
+    with ProgressBar("cgan_mnist", 40000, history, console):
+        (drawn,) = on_a_screen(written.getvalue().encode(), width)
+        history *= 2
+    (at_the_end,) = on_a_screen(written.getvalue().encode(), width)
+    for line, steps, left in [(drawn, "19999", "1:11:40"), (at_the_end, "39998", "0:00:00")]:
+        figures = f"{steps}/40000 215 ms/step, {left} left, D 0.556 73%, A 1.062 29%"
+        assert re.fullmatch(f"cgan_mnist ━*[╸╺]?━* *{figures}", line)
 
 
 def test_lines_above_the_bar_where_asked_for(data, tmp_path):

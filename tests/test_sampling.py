@@ -41,7 +41,7 @@ def test_digits_in_their_order(asked, expected):
     found = samples(digit=asked)
     np.testing.assert_array_equal(found.noise_class, expected)
     np.testing.assert_array_equal(found.noise_input[1], np.eye(10)[expected])
-    assert found.columns == {1: 4}.get(len("".join(asked)), len("".join(asked)))
+    assert found.columns == {1: 4, 2: 4, 3: 6, 4: 4}[len("".join(asked))]
 
 
 def test_a_number_may_be_a_class():
@@ -65,6 +65,24 @@ def test_the_first_of_many_are_the_few():
     """So that a larger grid of the same seed shows the smaller one's digits first."""
     few, many = samples(num_labels=0, samples=5), samples(num_labels=0, samples=50)
     np.testing.assert_array_equal(few.noise_input[0], many.noise_input[0][:5])
+
+
+@pytest.mark.parametrize(
+    ("digits", "count", "columns"),
+    [("01", 2000, 44), ("2026", 10_000, 100), ("0123456789", 30, 10), ("0123456789", 3, 3)],
+)
+def test_rows_of_several_digits(digits, count, columns):
+    """As many times as make the grid nearly square, each row from the first digit on."""
+    found = samples(digit=[digits], samples=count)
+    assert found.columns == columns
+    rows = [found.noise_class[i : i + columns] for i in range(0, count, columns)]
+    for row in rows:
+        np.testing.assert_array_equal(row, np.resize([int(digit) for digit in digits], len(row)))
+
+
+def test_more_digits_than_anyone_can_look_at():
+    with pytest.raises(UserError, match="--digit: 10001 digits given, at most 10000 expected"):
+        samples(digit=["8" * 10_001])
 
 
 def ends(rng, count=200):
@@ -190,7 +208,7 @@ def read(file):
 def test_a_picture_of_many(draw, generator_file, tmp_path):
     printed = draw("--digit", "2026", "--samples=600", output="sub/a.png")
     classes = np.resize([2, 0, 2, 6], 600)
-    expected = image_grid(expected_images(generator_file, classes), 4)
+    expected = image_grid(expected_images(generator_file, classes), 24)
     np.testing.assert_allclose(read("sub/a.png").astype(int), expected, atol=1)
     assert printed.startswith("test_outputs Labels for generated images:  [2 0 2 6 2 0 2 6")
 
@@ -263,7 +281,9 @@ def test_an_animated_walk(draw):
     ],
 )
 def test_default_names(draw, flags, name):
-    draw(*flags)
+    printed = draw(*flags)
+    # which digit stands where; between two of them there is no label to tell
+    assert printed.startswith("test_outputs Labels") == ("--interpolate" not in flags)
     assert [str(file) for file in Path().rglob("*.*")] == [f"test_outputs/{name}"]
 
 
