@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import rich.console
@@ -67,6 +68,10 @@ def main() -> None:
             state.history.append(state.history[-1])  # for nothing is drawn twice
             curves.draw()
 
+        def look() -> None:
+            with redirect_stderr(io.StringIO()):  # for the generator has learnt nothing
+                health.on_train_batch_end(0)
+
         # what, and how often in a run
         saves, run_time = TRAIN_STEPS // SAVE_INTERVAL, TRAIN_STEPS * step_time
         costs: dict[str, tuple[Callable[[], object], float]] = {
@@ -80,7 +85,7 @@ def main() -> None:
             "losses.png": (draw_curves, saves),
             "evolution.png and evolution.gif, of 80 grids": (lambda: draw_evolution(folder), 1),
             "a look for signs of failure": (
-                lambda: health.on_train_batch_end(0),
+                look,
                 TRAIN_STEPS / INTERVAL,
             ),
             "all events of `--tensorboard`": (

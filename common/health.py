@@ -14,14 +14,13 @@ from common.latent import generate
 INTERVAL = 500
 
 # Until then a healthy run looks like a failing one: D's loss starts near 0 (the CGAN's mean over
-# the first 500 steps is 0.02 to 0.13), and a new generator draws 16 times the same grey.
+# the first 500 steps is about 0.1), and a new generator draws 16 times the same grey.
 GRACE = 1500
-# D's mean loss over so many steps: 0.3 and more in healthy runs after GRACE, 0.03 and less in those
-# that D has won.
+# D's mean loss over so many steps: 0.38 and more in healthy runs after GRACE, 0.002 where D has won.
 WINDOW = 1000
 LOWEST_LOSS = 0.1
-# The distance of two samples, as the root of the mean square of the difference of their pixels,
-# in the mean over pairs: 0.29 to 0.36 in healthy runs, as between MNIST's digits.
+# The distance of samples, as `distance_of_samples` tells it: 0.2 to 0.4 in healthy runs, as between
+# MNIST's digits of a class; 0.003 in collapsed ones.
 LOWEST_DISTANCE = 0.05
 # Fewer steps than these may leave weights as they are by chance.
 FEWEST_STEPS = 100
