@@ -16,7 +16,8 @@ INTERVAL = 500
 # Until then a healthy run looks like a failing one: D's loss starts near 0 (the CGAN's mean over
 # the first 500 steps is about 0.1), and a new generator draws 16 times the same grey.
 GRACE = 1500
-# D's mean loss over so many steps: 0.38 and more in healthy runs after GRACE, 0.002 where D has won.
+# D's mean loss over so many steps, after GRACE: 0.38 and more in healthy runs, 0.002 where D has
+# won.
 WINDOW = 1000
 LOWEST_LOSS = 0.1
 # The distance of samples, as `distance_of_samples` tells it: 0.2 to 0.4 in healthy runs, as between
