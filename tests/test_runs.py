@@ -39,7 +39,8 @@ def started(start, tmp_path):
     run.close()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
-    for name in ("checkpoints/00007.npz", "00005.png", "history.csv"):
+    pictures = ("00005.png", "losses.png", "evolution.png", "evolution.gif")
+    for name in ("checkpoints/00007.npz", "history.csv", "events.out.tfevents.1.vm", *pictures):
         (folder / name).write_text(name)
     return folder
 
@@ -158,6 +159,21 @@ def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
         {name: config_before[name] for name in ("versions", "device", "git_commit")}
     ]
     assert after == before
+
+
+def test_runs_of_earlier_versions_may_go_on(start, started):
+    """Which did not know `--tensorboard`; and it may be asked for now."""
+    file = started / "config.json"
+    config = json.loads(file.read_text())
+    del config["flags"]["tensorboard"]
+    file.write_text(json.dumps(config))
+    run = start("--resume")
+    assert run.options.tensorboard is False
+    run.close()
+    run = start("--resume", "--tensorboard")
+    assert run.options.tensorboard is True
+    run.begin()
+    assert json.loads(file.read_text())["flags"]["tensorboard"] is True
 
 
 def test_train_steps_may_grow(start, started):
