@@ -3,11 +3,12 @@
 
 import os
 
-# What programs are run in: a user's environment, without a log level and without a display.
+# What programs are run in: a user's environment, without a log level, without a display, and
+# without the width of a terminal, which pytest-xdist sets.
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if name != "TF_CPP_MIN_LOG_LEVEL" and "DISPLAY" not in name
+    if name not in ("TF_CPP_MIN_LOG_LEVEL", "COLUMNS") and "DISPLAY" not in name
 }
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 

@@ -20,7 +20,7 @@ from conftest import ENVIRONMENT, ROOT, assert_same_run, history
 MULTIWORKER = "--strategy=multiworker"
 FLAGS = (
     *("--data=../set.npz", "--batch-size=4", "--seed=2"),
-    *("--train-steps=60", "--save-interval=20", "--checkpoint-interval=6"),
+    *("--train-steps=60", "--save-interval=20", "--checkpoint-interval=6", "--log-interval=1"),
 )
 # The program with steps that take a while, so that a signal can find it in the middle of its run.
 SLOWLY = f"""

@@ -131,7 +131,7 @@ def test_inputs_in_turn(gan):
     assert len(inputs) == len(generator.inputs)
     images = generate(randomized(generator), inputs)
     expected = generator.predict(inputs, verbose=0)
-    np.testing.assert_allclose(images, expected, atol=1e-6)
+    np.testing.assert_allclose(images, expected, atol=1e-5)
 
 
 def run(gan, *flags):
@@ -219,12 +219,12 @@ def test_on_the_way(gan, own_data, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--samples=99"], "'99' given, a whole number from 100 to 10000 expected"),
+        (["--samples=99"], "argument --samples: 99 given, --evaluate needs at least 100"),
         (["--data=train_only.npz"], "data set train_only.npz has no array x_test"),
         (["--data=small.npz"], "have 8 x 8 pixels, and the generator draws 28 x 28"),
         (["--data=few.npz"], "few.npz has 20 test images, an evaluation needs at least 100"),
         (["--data=nothing.npz"], "data set nothing.npz does not exist"),
-        (["--digit=8"], "--evaluate draws all digits"),
+        (["--digit=8"], "-d/--digit: has no effect together with --evaluate"),
         (["--train-steps=8"], "argument --train-steps: is for training"),
     ],
 )
@@ -245,14 +245,6 @@ def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("flags", [["--evaluate"], ["-g", "g.h5", "--samples=200"]])
-def test_flags_that_need_others(flags, gan, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run(gan, *flags)
-    assert ended.value.code == 2
-    assert "--evaluate" in capsys.readouterr().err
 
 
 def test_other_classes_than_the_data_set_has(gan, own_data, tmp_path, capsys):
