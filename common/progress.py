@@ -19,7 +19,7 @@ from common.cli import Options
 
 # What the bar shows are means over so many steps, for those of one step jump about.
 _STEPS = 100
-# Drawing the bar takes some milliseconds.
+# Drawing the bar takes a millisecond, and nobody reads faster.
 SECONDS_BETWEEN = 0.5
 
 
