@@ -35,6 +35,7 @@ from common.sampling import new_samples, save_samples
 from common.saving import load_generator
 from common.steps import new_step
 from common.training import train
+from common.use import use_generator
 
 MODEL_NAME = "cgan_mnist"
 
@@ -189,16 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             build_and_train_models(options)
         else:
             generator = load_generator(options.generator, new_generator, conditional=True)
-            if options.evaluate:
-                from common.evaluation import evaluate_generator
-
-                evaluate_generator(generator, options)
-            elif options.export is not None:
-                from common.export import export_generator
-
-                export_generator(generator, options.export)
-            else:
-                test_generator(generator, options)
+            use_generator(generator, options, draw=test_generator)
 
 
 if __name__ == "__main__":

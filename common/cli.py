@@ -363,8 +363,9 @@ class Parser(CommandParser):
         given = {name: value for name, value in vars(parsed).items() if value is not None}
         options = Options(**defaults | given, given=given)
         if options.generator is None:
-            for name in given.keys() & set(_FOR_A_GENERATOR):
-                self.error(f"{self._named(name)}: needs --generator FILE, the generator to use")
+            for name in _FOR_A_GENERATOR:
+                if name in given:
+                    self.error(f"{self._named(name)}: needs --generator FILE, the generator to use")
         else:
             for name in _NOT_FOR_SAMPLING:
                 if name in given and not (name == "data" and options.evaluate):
