@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from common.data import MNIST
+from common.data import MNIST, PROJECT
 from common.errors import UserError
 from common.runtime import PRECISIONS, STRATEGIES
 from common.steps import ENGINES
@@ -88,7 +88,7 @@ class Options(argparse.Namespace):
         Args:
             flags: Those `OF_THE_RUN`, as its config.json has them.
         """
-        return Options(**vars(self) | flags | {"data": Path(flags["data"])} | self.given)
+        return Options(**vars(self) | flags | {"data": PROJECT / flags["data"]} | self.given)
 
 
 class CommandParser(argparse.ArgumentParser):

@@ -13,7 +13,8 @@ import numpy as np
 from common.errors import UserError, first_line
 from common.latent import one_hot
 
-MNIST = Path(__file__).resolve().parent.parent / "data" / "mnist.npz"
+PROJECT = Path(__file__).resolve().parent.parent
+MNIST = PROJECT / "data" / "mnist.npz"
 
 # The limits of a data set. The generator enlarges its first feature map by two in each direction,
 # twice: hence the multiple of 4.
@@ -31,6 +32,15 @@ _EXPECTED = {
     "train": "give an .npz file with the arrays x_train and y_train, or a folder with IDX files",
     "test": "an evaluation needs test images too, add them as x_test and y_test",
 }
+
+
+def name_of(path: Path) -> str:
+    """Names a data set: one of this project as `data/mnist.npz`, wherever the project is.
+
+    `PROJECT / name_of(path)` is the data set again.
+    """
+    path = path.resolve()
+    return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()
 
 
 def load_data(path: Path = MNIST, part: str = "train") -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from common.callbacks import StepCallback
 from common.checkpoints import TrainingState
 from common.classifier import Classifier, classifier_for
 from common.cli import MIN_SAMPLES, Options
-from common.data import RealImages, checksum, load_data
+from common.data import RealImages, checksum, load_data, name_of
 from common.errors import UserError
 from common.evaluation_report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
@@ -189,7 +189,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     report, found = evaluate(judge, real, images, _asked(inputs), seed)
     report = {
         "generator": str(options.generator),
-        "data": str(options.data),
+        "data": name_of(options.data),
         "data_sha256": checksum(options.data),
         "seed": seed,
     } | report

@@ -15,7 +15,7 @@ import filelock
 
 from common.checkpoints import Checkpoints
 from common.cli import OF_THE_RUN, Options
-from common.data import checksum
+from common.data import PROJECT, checksum, name_of
 from common.errors import UserError, first_line
 from common.files import check_writable, numbered_files, remove_partials, write_file
 from common.runtime import PRECISIONS, device_name, silence
@@ -120,12 +120,12 @@ class Run:
                 options.seed = secrets.randbelow(2**32)  # to be known when the run goes on
             data_checksum = checksum(options.data)
         flags = {name: getattr(options, name) for name in OF_THE_RUN}
-        flags["data"] = str(options.data.resolve())
+        flags["data"] = name_of(options.data)
         return {"flags": flags, "data_sha256": data_checksum}
 
     def _following(self, options: Options) -> Options:
         """The options of a worker that is not the chief: the chief's, but for where its data is."""
-        data = Path(self._start["flags"]["data"])
+        data = PROJECT / self._start["flags"]["data"]
         if "data" in options.given or not data.exists():
             data = options.data
         if checksum(data) != self._start["data_sha256"]:

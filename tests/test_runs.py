@@ -9,6 +9,7 @@ import pytest
 
 import dcgan_mnist
 from common.cli import Parser
+from common.data import MNIST
 from common.errors import UserError
 from common.runs import Run
 
@@ -93,6 +94,19 @@ def test_the_folder_explains_itself(start, tmp_path):
     assert config["device"]
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     assert config["git_commit"] == (head.stdout.strip() or None)
+
+
+def test_the_projects_own_data_is_found_where_the_project_is(tmp_path):
+    """Whatever its folder was called when the run began: config.json can go along with it."""
+    outdir = f"--outdir={tmp_path}"
+    run = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(["--seed=3", outdir]))
+    run.begin()
+    run.close()
+    config = json.loads((run.folder / "config.json").read_text())
+    assert config["flags"]["data"] == "data/mnist.npz"
+    again = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(["--resume", outdir]))
+    again.close()
+    assert again.options.data == MNIST
 
 
 def test_a_seed_that_was_not_given_is_known_all_the_same(start):
