@@ -163,7 +163,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
 
     for steps in (2, 4, 6):
         (tmp_path / f"{steps:05d}.png").write_bytes(
-            (ROOT / "docs/cgan_mnist-02000.png").read_bytes()
+            (ROOT / "docs/results/cgan_digits.png").read_bytes()
         )
     board = TensorBoard(state, tmp_path, {"seed": None, "batch_size": 4})
     run_steps(models[2], step, state.history, [Evaluates(), board], train_steps=5, save_interval=5)

@@ -1,0 +1,43 @@
+"""The trained generators that come with the project, and what is said of them."""
+
+import csv
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+import cgan_mnist
+from common.classifier import classifier_for
+from common.data import MNIST, PROJECT, checksum
+from common.latent import one_hot
+from common.saving import load_generator
+
+PRETRAINED = PROJECT / "pretrained"
+
+
+def test_the_cgan_draws_what_it_is_asked_for(tmp_path):
+    """As often as its evaluation.json says, but for what chance makes of 2,000 images."""
+    generator = load_generator(
+        PRETRAINED / "cgan_mnist.h5", cgan_mnist.new_generator, conditional=True
+    )
+    digits = np.arange(2000) % 10
+    noise = np.random.default_rng(1).uniform(-1, 1, (2000, 100)).astype(np.float32)
+    images = generator.predict([noise, one_hot(digits, 10)], batch_size=250, verbose=0)
+    read = classifier_for(MNIST, tmp_path).read(images)[1]
+    report = json.loads((PRETRAINED / "cgan_mnist" / "evaluation.json").read_text())
+    told = report["generated"]["digit_accuracy"]
+    assert told >= 0.98
+    assert np.mean(read == digits) == pytest.approx(told, abs=0.01)
+
+
+def test_its_files_tell_of_one_run():
+    folder = PRETRAINED / "cgan_mnist"
+    config = json.loads((folder / "config.json").read_text())
+    report = json.loads((folder / "evaluation.json").read_text())
+    with gzip.open(folder / "history.csv.gz", "rt") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert steps == list(range(config["flags"]["train_steps"]))
+    assert config["flags"]["seed"] == 0
+    assert config["data_sha256"] == report["data_sha256"] == checksum(MNIST)
+    assert report["generator"] == "pretrained/cgan_mnist.h5"
