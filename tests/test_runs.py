@@ -96,17 +96,14 @@ def test_the_folder_explains_itself(start, tmp_path):
     assert config["git_commit"] == (head.stdout.strip() or None)
 
 
-def test_the_projects_own_data_is_found_where_the_project_is(tmp_path):
+def test_the_projects_own_data_is_found_where_the_project_is(start):
     """Whatever its folder was called when the run began: config.json can go along with it."""
-    outdir = f"--outdir={tmp_path}"
-    run = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(["--seed=3", outdir]))
+    run = start("--seed=3", data=None)
     run.begin()
     run.close()
     config = json.loads((run.folder / "config.json").read_text())
     assert config["flags"]["data"] == "data/mnist.npz"
-    again = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(["--resume", outdir]))
-    again.close()
-    assert again.options.data == MNIST
+    assert start("--resume", data=None).options.data == MNIST
 
 
 def test_a_seed_that_was_not_given_is_known_all_the_same(start):
