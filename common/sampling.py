@@ -25,6 +25,8 @@ from common.plotting import (
 
 # The chapter draws 16 digits.
 SAMPLES = 16
+# More digits than these do not stand in one row: the picture would be too wide to look at.
+MOST_IN_A_ROW = 24
 # Walks, and the steps of each: in a grid, where each walk is a row, and in an animation.
 WALKS, STEPS, FRAMES = 10, 10, 30
 _MILLISECONDS = 60
@@ -64,9 +66,10 @@ def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> S
         count = options.samples or SAMPLES
         return Samples(latent.draw(rng, count), columns_of_square(count))
     count = options.samples or -(-SAMPLES // len(classes)) * len(classes)
-    # in each row as they were asked for, once or several times
-    times = max(1, round(columns_of_square(count) / len(classes)))
-    columns = min(count, times * len(classes))
+    columns = columns_of_square(count)
+    if len(classes) <= MOST_IN_A_ROW:
+        # in each row as they were asked for, once or several times
+        columns = min(count, max(1, round(columns / len(classes))) * len(classes))
     noise, _ = latent.draw(rng, count)
     return Samples([noise, one_hot(np.resize(classes, count), latent.num_labels)], columns)
 

@@ -80,6 +80,15 @@ def test_rows_of_several_digits(digits, count, columns):
         np.testing.assert_array_equal(row, np.resize([int(digit) for digit in digits], len(row)))
 
 
+def test_more_digits_than_fit_in_a_row():
+    """Ten times each digit, and so a row for each."""
+    found = samples(digit=[str(digit) * 10 for digit in range(10)])
+    assert found.columns == 10
+    np.testing.assert_array_equal(
+        found.noise_class.reshape(10, 10), np.arange(10).repeat(10).reshape(10, 10)
+    )
+
+
 def test_more_digits_than_anyone_can_look_at():
     with pytest.raises(UserError, match="--digit: 10001 digits given, at most 10000 expected"):
         samples(digit=["8" * 10_001])

@@ -1,0 +1,116 @@
+"""What the pages of the project say of it: links, commands, flags, names, figures."""
+
+import argparse
+import re
+import shlex
+from functools import cache
+
+import pytest
+
+import cgan_mnist
+import dcgan_mnist
+import quality
+from conftest import ROOT
+
+PROGRAMS = {"dcgan_mnist": dcgan_mnist, "cgan_mnist": cgan_mnist}
+PAGES = ["README.md", "RESULTS.md", "docs/manual.md", "benchmarks/RESULTS.md", "data/README.md"]
+
+
+@cache
+def page(name):
+    return (ROOT / name).read_text()
+
+
+def anchors(text):
+    """Of the headings, as web pages that show Markdown name them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    for link in re.findall(r"\]\(([^)]+)\)", page(name)):
+        if link.startswith("https://"):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / file if file else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def test_names_are_in_the_files_they_are_said_to_be_in():
+    """`file.py`: `name`, `name`, and tests by their names, in the tables from chapter to code."""
+    found = re.findall(
+        r"`([\w/]+\.py)`: (?:its second half; )?((?:`[\w.]+`(?:, )?)+)", page("README.md")
+    )
+    assert len(found) >= 20
+    for file, names in found:
+        source = (ROOT / ("tests" if file.startswith("test_") else "") / file).read_text()
+        for name in re.findall(r"\w+(?=`)", names):
+            assert re.search(rf"^ *(def|class) {name}\b", source, re.MULTILINE), (file, name)
+
+
+def commands(name):
+    """The command lines of the programs on a page, `(program, arguments)`."""
+    text = page(name).replace("\\\n", "")  # lines that go on in the next one
+    found = re.findall(r"python (\w+)\.py( [^`#\n]*)?", text)
+    made = re.findall(r'make (\w+) ARGS="?([^`"#\n]*)', text)
+    return [(program, arguments) for program, arguments in found if program in PROGRAMS] + [
+        (f"{model}_mnist", arguments) for model, arguments in made if model in ("cgan", "dcgan")
+    ]
+
+
+@pytest.mark.parametrize("name", PAGES[:3])
+def test_commands_are_understood(name, monkeypatch, tmp_path):
+    """By the programs' own command line; what they would do, other tests do."""
+    monkeypatch.chdir(tmp_path)
+    parsed = []
+
+    def parse(self, *arguments, **keywords):
+        parsed.append(parse_args(self, *arguments, **keywords))
+        raise StopIteration
+
+    parse_args = argparse.ArgumentParser.parse_args
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    found = commands(name)
+    assert len(found) >= 3
+    for program, arguments in found:
+        arguments = arguments.replace("$resume", "--resume")
+        with pytest.raises(StopIteration):
+            PROGRAMS[program].main(shlex.split(arguments))
+    assert len(parsed) == len(found)
+    for options in parsed:
+        if options.generator and str(options.generator).startswith("pretrained"):
+            assert (ROOT / options.generator).exists()
+
+
+def test_each_flag_is_told_of_and_no_other(capsys, monkeypatch):
+    """Those of --help, on the pages that are for users."""
+    monkeypatch.setenv("COLUMNS", "500")  # or --help breaks words
+    with pytest.raises(SystemExit):
+        cgan_mnist.main(["--help"])
+    flag = r"(?<![\w-])--[a-z][a-z_-]+"
+    flags = set(re.findall(flag, capsys.readouterr().out))
+    told = set(re.findall(flag, page("docs/manual.md")))
+    assert {name for name in flags - told if not name.startswith("--no-")} == {"--help"}
+    of_others = {"--samples_per_plugin"}  # TensorBoard's, and sbatch's
+    of_others |= {"--nodes", "--ntasks-per-node", "--gpus-per-task", "--requeue"}
+    assert (told | set(re.findall(flag, page("README.md")))) - flags == of_others
+
+
+def test_the_results_are_those_of_the_evaluations():
+    """The tables are what benchmarks/quality.py prints."""
+    files = sorted((ROOT / "docs" / "results").glob("*/*.json"))
+    rows = quality.table(quality.evaluations(files)).splitlines()[2:]
+    assert len(rows) == len(files) + 1
+    for row in rows:
+        assert row in page("RESULTS.md")
+
+
+def test_quality_says_what_is_wrong(tmp_path, capsys):
+    file = tmp_path / "01000.json"
+    file.write_text("{}")
+    with pytest.raises(SystemExit) as caught:
+        quality.evaluations([file])
+    assert caught.value.code == 2
+    assert f"{file} is no evaluation.json" in capsys.readouterr().err
