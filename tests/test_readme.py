@@ -1,6 +1,5 @@
 """What the pages of the project say of it: links, commands, flags, names, figures."""
 
-import argparse
 import re
 import shlex
 from functools import cache
@@ -10,6 +9,7 @@ import pytest
 import cgan_mnist
 import dcgan_mnist
 import quality
+from common import cli
 from conftest import ROOT
 
 PROGRAMS = {"dcgan_mnist": dcgan_mnist, "cgan_mnist": cgan_mnist}
@@ -66,12 +66,12 @@ def test_commands_are_understood(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     parsed = []
 
-    def parse(self, *arguments, **keywords):
-        parsed.append(parse_args(self, *arguments, **keywords))
+    def read_only(self, argv):
+        parsed.append(options(self, argv))
         raise StopIteration
 
-    parse_args = argparse.ArgumentParser.parse_args
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    options = cli.Parser.options
+    monkeypatch.setattr(cli.Parser, "options", read_only)
     found = commands(name)
     assert len(found) >= 3
     for program, arguments in found:
@@ -79,9 +79,9 @@ def test_commands_are_understood(name, monkeypatch, tmp_path):
         with pytest.raises(StopIteration):
             PROGRAMS[program].main(shlex.split(arguments))
     assert len(parsed) == len(found)
-    for options in parsed:
-        if options.generator and str(options.generator).startswith("pretrained"):
-            assert (ROOT / options.generator).exists()
+    for given in parsed:
+        if str(given.generator).startswith("pretrained"):
+            assert (ROOT / given.generator).exists()
 
 
 def test_each_flag_is_told_of_and_no_other(capsys, monkeypatch):
