@@ -54,7 +54,7 @@ def join(options: Options) -> Workers:
         workers = Workers()
         strategy = _mirrored(options.devices)
         names = [device.split("device:")[-1] for device in strategy.extended.worker_devices]
-        print(f"{len(names)} replicas: {', '.join(names)}")
+        print(f"{_replicas(len(names))}: {', '.join(names)}")
     else:
         cluster, task = _cluster_from_environment()
         strategy = _multiworker(cluster, task, options.worker_timeout)
@@ -62,11 +62,15 @@ def join(options: Options) -> Workers:
         workers = Cluster(strategy, is_chief=number == 0)
         count, replicas = sum(map(len, cluster.values())), strategy.num_replicas_in_sync
         chief = ", the chief" if workers.is_chief else ": the chief, worker 0, tells and writes"
-        print(f"{replicas} replicas; worker {number} of {count}{chief}", flush=True)
+        print(f"{_replicas(replicas)}; worker {number} of {count}{chief}", flush=True)
         if not workers.is_chief:
             silence()
     tf.distribute.experimental_set_strategy(strategy)
     return workers
+
+
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"
 
 
 class Cluster(Workers):

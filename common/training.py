@@ -50,7 +50,9 @@ def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> Non
         if workers.is_chief:
             run.checkpoints.restore(state)
         state.restore(unpacked(workers.from_chief(packed(state.arrays()))))
-        print(f"{run.folder} goes on after {len(state.history)} steps", flush=True)
+        taken = len(state.history)
+        more = "goes on after" if taken < options.train_steps else "has, as asked for, taken"
+        print(f"{run.folder} {more} {taken} steps", flush=True)
 
     checkpoint_interval = options.checkpoint_interval or options.save_interval
     grids = SampleGrid(step.generator, noise_input, run.folder)

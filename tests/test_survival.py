@@ -187,6 +187,17 @@ def run_here(tmp_path, small_data, capsys):
     return run
 
 
+def test_a_finished_run_says_so(run_here):
+    assert run_here(*run_here.flags, "--train-steps=2")[0] == 0
+    for flags, told in (
+        ((), "has, as asked for, taken 2 steps"),
+        (("--train-steps=3",), "goes on after 2 steps"),
+    ):
+        status, out, err = run_here("--resume", *flags)
+        assert (status, err) == (0, "")
+        assert f"{run_here.folder / 'dcgan_mnist'} {told}\n" in out
+
+
 def assert_whole(folder: Path) -> None:
     """Every file can be read to its end, and there is none that does not belong there."""
     for file in (path for path in folder.rglob("*") if path.is_file()):
