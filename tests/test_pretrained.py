@@ -40,3 +40,5 @@ def test_its_files_tell_of_one_run():
     assert config["flags"]["seed"] == 0
     assert config["data_sha256"] == report["data_sha256"] == checksum(MNIST)
     assert report["generator"] == "pretrained/cgan_mnist.h5"
+    stage = ROOT / "docs" / "results" / "cgan_mnist" / f"{len(steps):05d}.json"
+    assert json.loads(stage.read_text()) | {"generator": report["generator"]} == report
