@@ -55,11 +55,11 @@ def table(runs: Runs) -> str:
         for name, reports in runs.items()
         for steps, report in reports.items()
     ]
-    rows.append(_row("real images", "", _of_real_images(runs), "1%"))
+    rows.append(_row("real images", "", of_real_images(runs), "1%"))
     return "\n".join(f"| {' | '.join(row)} |" for row in [COLUMNS, ["---"] * len(COLUMNS), *rows])
 
 
-def _of_real_images(runs: Runs) -> dict[str, float]:
+def of_real_images(runs: Runs) -> dict[str, float]:
     """The figures of real images, from any of the evaluations: they do not depend on the run."""
     report = next(iter(next(iter(runs.values())).values()))
     # the classifier's accuracy is of test images: the ceiling of digit accuracy
@@ -90,7 +90,7 @@ def draw(runs: Runs, file: Path) -> None:
         _plot(shares, reports, "coverage", f"C{number}s--", label=f"{name}: coverage")
         if all("digit_accuracy" in report["generated"] for report in reports.values()):
             _plot(shares, reports, "digit_accuracy", f"C{number}o-", label=f"{name}: digits read")
-    floor = _of_real_images(runs)["frechet_distance"]
+    floor = of_real_images(runs)["frechet_distance"]
     distance.axhline(floor, color="0.5", linestyle=":", label="training images")
     distance.set(yscale="log", title="Frechet distance to the test images")
     shares.set(ylim=(-0.02, 1.02), title="coverage, and digits read as asked for")

@@ -107,6 +107,27 @@ def test_the_results_are_those_of_the_evaluations():
         assert row in page("RESULTS.md")
 
 
+def test_the_readme_tells_the_same_results():
+    figures = {
+        "a classifier reads the digit that was asked for": ("digit_accuracy", ".1%"),
+        "Frechet distance to the test images": ("frechet_distance", ".3g"),
+    }
+    section = page("README.md").split("\n## Results\n")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:1] == "|"]
+    steps = [int(cell.replace(",", "")) for cell in rows[0][1:-1]]
+    assert len(rows) > 2
+    for row in rows[2:]:
+        gan, told = row[0].split(": ")
+        name, form = figures[told]
+        folder = ROOT / "docs" / "results" / f"{gan.lower()}_mnist"
+        runs = quality.evaluations([folder / f"{count:05d}.json" for count in steps])
+        reports = runs[folder.name].values()
+        values = [report["generated"][name] for report in reports] + [
+            quality.of_real_images(runs)[name]
+        ]
+        assert row[1:] == [format(value, form) for value in values]
+
+
 def test_quality_says_what_is_wrong(tmp_path, capsys):
     file = tmp_path / "01000.json"
     file.write_text("{}")
