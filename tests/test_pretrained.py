@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import cgan_mnist
+import dcgan_mnist
 from common.classifier import classifier_for
 from common.data import MNIST, checksum
 from common.evaluation import evaluation_inputs, generate
@@ -30,8 +31,21 @@ def test_the_cgan_draws_what_it_is_asked_for(tmp_path):
     assert np.mean(read == inputs[1].argmax(axis=1)) == pytest.approx(told, abs=0.01)
 
 
-def test_its_files_tell_of_one_run():
-    folder = PRETRAINED / "cgan_mnist"
+def test_the_dcgan_draws_each_digit_as_often_as_told(tmp_path):
+    generator = load_generator(
+        PRETRAINED / "dcgan_mnist.h5", dcgan_mnist.new_generator, conditional=False
+    )
+    inputs = evaluation_inputs(generator, 2000, seed=1)
+    read = classifier_for(MNIST, tmp_path).read(generate(generator, inputs))[1]
+    report = json.loads((PRETRAINED / "dcgan_mnist" / "evaluation.json").read_text())
+    told = [report["generated"][f"share_of_{digit}"] for digit in range(10)]
+    # a share of 0.1 of 2,000 images has a standard deviation of 0.007
+    np.testing.assert_allclose(np.bincount(read, minlength=10) / 2000, told, atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
+def test_its_files_tell_of_one_run(name):
+    folder = PRETRAINED / name
     config = json.loads((folder / "config.json").read_text())
     report = json.loads((folder / "evaluation.json").read_text())
     with gzip.open(folder / "history.csv.gz", "rt") as file:
@@ -39,6 +53,6 @@ def test_its_files_tell_of_one_run():
     assert steps == list(range(config["flags"]["train_steps"]))
     assert config["flags"]["seed"] == 0
     assert config["data_sha256"] == report["data_sha256"] == checksum(MNIST)
-    assert report["generator"] == "pretrained/cgan_mnist.h5"
-    stage = ROOT / "docs" / "results" / "cgan_mnist" / f"{len(steps):05d}.json"
+    assert report["generator"] == f"pretrained/{name}.h5"
+    stage = ROOT / "docs" / "results" / name / f"{len(steps):05d}.json"
     assert json.loads(stage.read_text()) | {"generator": report["generator"]} == report
