@@ -18,27 +18,28 @@ from conftest import ROOT
 PRETRAINED = ROOT / "pretrained"
 
 
+def drawn(program, folder):
+    """Of 2,000 images: what G was given, how they are read, and what its evaluation.json tells."""
+    name = program.MODEL_NAME
+    conditional = program is cgan_mnist
+    generator = load_generator(PRETRAINED / f"{name}.h5", program.new_generator, conditional)
+    inputs = evaluation_inputs(generator, 2000, seed=1)
+    read = classifier_for(MNIST, folder).read(generate(generator, inputs))[1]
+    report = json.loads((PRETRAINED / name / "evaluation.json").read_text())
+    return inputs, read, report["generated"]
+
+
 def test_the_cgan_draws_what_it_is_asked_for(tmp_path):
     """As often as its evaluation.json says, but for what chance makes of 2,000 images."""
-    generator = load_generator(
-        PRETRAINED / "cgan_mnist.h5", cgan_mnist.new_generator, conditional=True
-    )
-    inputs = evaluation_inputs(generator, 2000, seed=1)
-    read = classifier_for(MNIST, tmp_path).read(generate(generator, inputs))[1]
-    report = json.loads((PRETRAINED / "cgan_mnist" / "evaluation.json").read_text())
-    told = report["generated"]["digit_accuracy"]
+    inputs, read, figures = drawn(cgan_mnist, tmp_path)
+    told = figures["digit_accuracy"]
     assert told >= 0.98
     assert np.mean(read == inputs[1].argmax(axis=1)) == pytest.approx(told, abs=0.01)
 
 
 def test_the_dcgan_draws_each_digit_as_often_as_told(tmp_path):
-    generator = load_generator(
-        PRETRAINED / "dcgan_mnist.h5", dcgan_mnist.new_generator, conditional=False
-    )
-    inputs = evaluation_inputs(generator, 2000, seed=1)
-    read = classifier_for(MNIST, tmp_path).read(generate(generator, inputs))[1]
-    report = json.loads((PRETRAINED / "dcgan_mnist" / "evaluation.json").read_text())
-    told = [report["generated"][f"share_of_{digit}"] for digit in range(10)]
+    _, read, figures = drawn(dcgan_mnist, tmp_path)
+    told = [figures[f"share_of_{digit}"] for digit in range(10)]
     # a share of 0.1 of 2,000 images has a standard deviation of 0.007
     np.testing.assert_allclose(np.bincount(read, minlength=10) / 2000, told, atol=0.03)
 
