@@ -1,10 +1,11 @@
 """Takes ten steps on the replicas of a strategy, for test_distribution.py to compare.
 
-    python replicas.py FOLDER BATCH_SIZE FLAGS...
+    python replicas.py FOLDER BATCH_SIZE DTYPES FLAGS...
 
 With the flags of a program. For each GAN, with each replica's own batch normalization and with a
-synchronized one, the latter in float64 too, it writes the figures of ten steps on real MNIST and
-the weights of all replicas to a file of FOLDER, `dcgan-synchronized-float64-0.npz` for worker 0.
+synchronized one, the latter in all of DTYPES (float32,float64), it writes the figures of ten steps
+on real MNIST and the weights of all replicas to a file of FOLDER,
+`dcgan-synchronized-float64-0.npz` for worker 0.
 """
 
 import sys
@@ -86,7 +87,7 @@ def replicas_of(step: AlternatingStep) -> list[list[np.ndarray]]:
     return [[value[i].numpy() for value in values] for i in range(len(values[0]))]
 
 
-def main(folder: Path, batch_size: str, *flags: str) -> None:
+def main(folder: Path, batch_size: str, dtypes: str, *flags: str) -> None:
     """Takes the steps; on one device where no strategy is among the flags."""
     options = Parser("dcgan_mnist", "", "").options([*flags, "--batch-size", batch_size])
     tf.raw_ops.FusedBatchNormV3 = fused_batch_norm
@@ -103,7 +104,7 @@ def main(folder: Path, batch_size: str, *flags: str) -> None:
     else:
         strategy = None
         options.engine = "compiled"
-    for dtype in ("float32", "float64"):
+    for dtype in dtypes.split(","):
         keras.config.set_floatx(dtype)
         keras.config.set_dtype_policy(dtype)
         for name in ("dcgan", "cgan"):
