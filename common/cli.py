@@ -243,7 +243,8 @@ class Parser(CommandParser):
             "--evaluate-interval",
             type=whole_number(1, MAX_COUNT),
             metavar="N",
-            help="steps from one evaluation of 2,000 images to the next (default: none)",
+            help="steps from one evaluation of 2,000 images to the next, the best generator being "
+            "kept (default: none)",
         )
         self.add_data(training)
         training.add_argument(

@@ -28,6 +28,7 @@ from common.latent import Latent, generate, one_hot
 from common.measures import frechet_distance, nearest, support, total_variation
 from common.plotting import resolve_show, show_picture
 from common.runtime import seed_everything
+from common.saving import save_generator
 
 # Neighbours that make a neighbourhood, as in Naeem et al. 2020.
 K = 5
@@ -130,9 +131,10 @@ def judge_for(generator: keras.Model, data: Path, outdir: Path, may_train: bool 
 
 
 class Evaluate(StepCallback):
-    """Takes the fast figures of the generator every so many steps.
+    """Takes the fast figures of the generator every so many steps, and keeps the best one.
 
-    It adds them to the `logs` of the step, for the callbacks after it, and to the history.
+    It adds them to the `logs` of the step, for the callbacks after it, and to the history. The best
+    generator is the one with the lowest Frechet distance: a run may well end with a worse one.
 
     Args:
         generator: The generator.
@@ -140,6 +142,7 @@ class Evaluate(StepCallback):
         state: The state of the run.
         interval: Steps from one evaluation to the next.
         seed: Of the noise, which is the same each time.
+        best: The file of the best generator.
     """
 
     def __init__(
@@ -149,12 +152,14 @@ class Evaluate(StepCallback):
         state: TrainingState,
         interval: int,
         seed: int | None,
+        best: Path,
     ) -> None:
         super().__init__()
         self.generator = generator
         self.judge = judge
         self.state = state
         self.interval = interval
+        self.best = best
         self.inputs = evaluation_inputs(generator, SAMPLES_ON_THE_WAY, seed)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
@@ -168,6 +173,10 @@ class Evaluate(StepCallback):
         logs.update(figures)
         names = [name for name in figures if not name.startswith("share_of_")]
         told = ", ".join(f"{name.replace('_', ' ')} {figures[name]:.4g}" for name in names)
+        distances = [other["frechet_distance"] for other in self.state.evaluations.values()]
+        if figures["frechet_distance"] == min(distances):
+            save_generator(self.generator, self.best)
+            told += f"; the lowest so far: {self.best}"
         print(f"after {steps} steps: {told}", flush=True)
 
 

@@ -25,6 +25,7 @@ from common.steps import ENGINES
 _MATHEMATICS = ("batch_size", "seed", "precision")
 
 # What a run leaves in its folder beside what a resumed one needs.
+BEST = "best.h5"  # of the generators that were evaluated
 CURVES, EVOLUTION, ANIMATION = "losses.png", "evolution.png", "evolution.gif"
 EVENT_FILES = "events.out.tfevents.*"  # TensorBoard knows them by the middle of their names
 
@@ -234,7 +235,7 @@ class Run:
 
     def _products(self) -> list[Path]:
         """What a run leaves in its folder, but for config.json."""
-        patterns = ("history.csv", CURVES, EVOLUTION, ANIMATION, EVENT_FILES)
+        patterns = ("history.csv", BEST, CURVES, EVOLUTION, ANIMATION, EVENT_FILES)
         named = [file for pattern in patterns for file in self.folder.glob(pattern)]
         return [*numbered_files(self.folder, ".png"), *named, *self.checkpoints.files()]
 

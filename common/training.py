@@ -26,7 +26,7 @@ from common.health import INTERVAL as HEALTH_INTERVAL
 from common.health import Health
 from common.plotting import resolve_show, show_picture
 from common.progress import progress
-from common.runs import CURVES, Run
+from common.runs import BEST, CURVES, Run
 from common.saving import save_generator
 from common.steps import FIGURES, AlternatingStep
 
@@ -116,7 +116,8 @@ def _evaluating(state: TrainingState, run: Run) -> list[keras.callbacks.Callback
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
     judge = judge_for(generator, options.data, options.outdir, may_train)
-    return [Evaluate(generator, judge, state, options.evaluate_interval, options.seed)]
+    interval, best = options.evaluate_interval, run.folder / BEST
+    return [Evaluate(generator, judge, state, interval, options.seed, best)]
 
 
 def _telling_tensorboard(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
