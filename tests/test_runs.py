@@ -40,8 +40,8 @@ def started(start, tmp_path):
     run.close()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
-    pictures = ("00005.png", "losses.png", "evolution.png", "evolution.gif")
-    for name in ("checkpoints/00007.npz", "history.csv", "events.out.tfevents.1.vm", *pictures):
+    products = ("best.h5", "00005.png", "losses.png", "evolution.png", "evolution.gif")
+    for name in ("checkpoints/00007.npz", "history.csv", "events.out.tfevents.1.vm", *products):
         (folder / name).write_text(name)
     return folder
 
