@@ -163,11 +163,20 @@ class Evaluate(StepCallback):
         self.inputs = evaluation_inputs(generator, SAMPLES_ON_THE_WAY, seed)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Evaluates the generator, if it is time to."""
+        """Evaluates the generator, if it is time to.
+
+        Raises:
+            UserError: It no longer draws numbers, or its file cannot be written.
+        """
         steps = self.step + 1
         if steps % self.interval:
             return
         images = generate(self.generator, self.inputs)
+        if not np.isfinite(images).all():
+            raise UserError(
+                f"training has diverged: after {steps} steps the generator draws NaN; what was "
+                "saved is from before: start again with another --seed"
+            )
         figures = self.judge.figures(self.judge.classifier.read(images), _asked(self.inputs))
         self.state.evaluations[steps] = figures
         logs.update(figures)

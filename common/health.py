@@ -17,7 +17,7 @@ INTERVAL = 500
 # the first 500 steps is about 0.1), and a new generator draws 16 times the same grey.
 GRACE = 1500
 # D's mean loss over so many steps, after GRACE: 0.38 and more in healthy runs, 0.002 where D has
-# won.
+# won for good, and 0.07 to 0.24 where G moves too fast for it now and then.
 WINDOW = 1000
 LOWEST_LOSS = 0.1
 # The distance of samples, as `distance_of_samples` tells it: 0.2 to 0.4 in healthy runs, as between

@@ -11,6 +11,7 @@ from matplotlib import image as mpl_image
 from common.checkpoints import TrainingState
 from common.classifier import classifier_for
 from common.data import MNIST, RealImages, load_data
+from common.errors import UserError
 from common.evaluation import (
     Evaluate,
     Judge,
@@ -247,6 +248,11 @@ def test_the_best_generator_is_kept(gan, own_data, small_data, rng, tmp_path):
     worse, better = (new, other) if distances[1] < distances[0] else (other, new)
     for kept, expected in zip(best_of(worse, better, worse)[0], better, strict=True):
         np.testing.assert_array_equal(kept, expected)
+
+    content = (tmp_path / "best.h5").read_bytes()
+    with pytest.raises(UserError, match="diverged: after 1 steps the generator draws NaN"):
+        best_of([weights * np.nan for weights in new])
+    assert (tmp_path / "best.h5").read_bytes() == content
 
 
 @pytest.mark.parametrize(
