@@ -2,12 +2,14 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 
 import keras
 import numpy as np
+import pytest
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from common import runtime
@@ -49,6 +51,24 @@ def test_only_greetings_are_kept_back(capfd, monkeypatch):
         "E0000 00:00:1.2 3 dso.cc:9] the driver is too old",
         "a Python warning",
     ]
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="what is chosen is for x86 alone"
+)
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, "1 True\n"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 False\n")],
+    ids=["by default", "a user's setting wins"],
+)
+def test_convolutions_are_onednns(environment, expected):
+    code = (
+        "from common import runtime; import os; "
+        "from tensorflow.python.util._pywrap_util_port import IsMklEnabled; "
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], IsMklEnabled())"
+    )
+    done = run_python(code, **environment)
+    assert done.stdout == expected, done.stderr
 
 
 def test_a_failing_import_is_not_hidden():
