@@ -77,8 +77,7 @@ def _quiet_import() -> Iterator[None]:
 # A GPU's memory is taken as it is needed, and what is left is for others.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 # TensorFlow has two sets of kernels for a CPU, and takes the faster one, oneDNN's, only where there
-# is AVX512_VNNI or better. With AVX2 alone, as most CPUs have it, a step takes 1.6 times as long
-# without.
+# is AVX512_VNNI or better. With AVX2 alone a step takes 1.6 times as long without them.
 if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The programs are written for TensorFlow, whatever Keras would choose by itself.
