@@ -24,18 +24,18 @@ from keras.layers import (
     concatenate,
 )
 
-from common.adversarial import build_adversarial, compile_model
 from common.cli import Options, Parser, digits
-from common.data import RealImages, load_data
-from common.figures import draw_figures
-from common.keras2 import BatchNormalization
-from common.latent import LATENT_SIZE, Latent, one_hot
-from common.runs import Run
-from common.sampling import new_samples, save_samples
-from common.saving import load_generator
-from common.steps import new_step
-from common.training import train
-from common.use import use_generator
+from common.gan.batches import LATENT_SIZE, Latent, one_hot
+from common.gan.data import RealImages, load_data
+from common.gan.keras2 import BatchNormalization
+from common.gan.models import build_adversarial, compile_model
+from common.gan.saving import load_generator
+from common.gan.step import new_step
+from common.program import use_generator
+from common.runs.run import Run
+from common.sampling.samples import new_samples, save_samples
+from common.training.figures import draw_figures
+from common.training.train import train
 
 MODEL_NAME = "cgan_mnist"
 

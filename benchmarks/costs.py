@@ -21,15 +21,15 @@ from pathlib import Path
 import rich.console
 
 import variants
-from common.callbacks import SaveState
-from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.cli import whole_number
-from common.events import TensorBoard
-from common.figures import LossCurves, draw_evolution
-from common.health import INTERVAL, Health
-from common.plotting import plot_images
-from common.progress import SECONDS_BETWEEN, ProgressBar
-from common.saving import save_generator
+from common.gan.saving import save_generator
+from common.pictures import plot_images
+from common.runs.checkpoints import COLUMNS, Checkpoints, TrainingState
+from common.training.callbacks.core import SaveState
+from common.training.callbacks.health import INTERVAL, Health
+from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
+from common.training.callbacks.tensorboard import TensorBoard
+from common.training.figures import LossCurves, draw_evolution
 
 TRAIN_STEPS, SAVE_INTERVAL = 40000, 500
 

@@ -51,12 +51,12 @@ def serve(core: int, batch_size: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
     import dcgan_mnist
-    from common.adversarial import build_adversarial, compile_model
     from common.cli import Parser
-    from common.data import RealImages, load_data
-    from common.distribution import join
-    from common.latent import Latent
-    from common.steps import new_step
+    from common.gan.batches import Latent
+    from common.gan.data import RealImages, load_data
+    from common.gan.models import build_adversarial, compile_model
+    from common.gan.step import new_step
+    from common.training.distribution import join
 
     flags = ["--strategy", "multiworker"] if "TF_CONFIG" in os.environ else []
     options = Parser("scaling", "", "").options(

@@ -65,11 +65,11 @@ def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
     import keras
 
     import dcgan_mnist
-    from common.adversarial import build_adversarial, compile_model
     from common.cli import Options
-    from common.data import RealImages
-    from common.latent import Latent
-    from common.steps import new_step
+    from common.gan.batches import Latent
+    from common.gan.data import RealImages
+    from common.gan.models import build_adversarial, compile_model
+    from common.gan.step import new_step
 
     images, batch_size = _images(small)
     options = Options(
@@ -131,7 +131,7 @@ def matrices(precision: str) -> Steps:
 
 def _images(small: bool = False) -> tuple[Any, int]:
     """MNIST, and the batch size; or, for networks shrunk to almost nothing, almost nothing."""
-    from common.data import load_data
+    from common.gan.data import load_data
 
     images, _ = load_data()
     return (images[:, 12:16, 12:16], 1) if small else (images, BATCH_SIZE)

@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import tensorflow as tf
 
-from common.data import MNIST, PROJECT
 from common.errors import UserError
+from common.gan.data import MNIST, PROJECT
+from common.gan.step import ENGINES
 from common.runtime import PRECISIONS, STRATEGIES
-from common.steps import ENGINES
 
 # More steps than anyone has time for, more images than any memory holds.
 MAX_COUNT = 10**9

@@ -30,9 +30,9 @@ import pytest
 import cgan_mnist
 import dcgan_mnist
 from common.cli import Options
-from common.data import RealImages
-from common.latent import Latent
-from common.steps import AlternatingStep, new_step
+from common.gan.batches import Latent
+from common.gan.data import RealImages
+from common.gan.step import AlternatingStep, new_step
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -21,12 +21,12 @@ import tensorflow as tf
 
 import cgan_mnist
 import dcgan_mnist
-from common.adversarial import build_adversarial, compile_model
 from common.cli import Parser
-from common.data import RealImages, load_data
-from common.distribution import join
-from common.latent import Latent
-from common.steps import AlternatingStep, CompiledStep, new_step
+from common.gan.batches import Latent
+from common.gan.data import RealImages, load_data
+from common.gan.models import build_adversarial, compile_model
+from common.gan.step import AlternatingStep, CompiledStep, new_step
+from common.training.distribution import join
 
 STEPS = 10
 FUSED = tf.raw_ops.FusedBatchNormV3

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.callbacks import SampleGrid, StopOnSignal
-from common.training import run_steps
+from common.training.callbacks.core import SampleGrid, StopOnSignal
+from common.training.train import run_steps
 from conftest import randomized, tiles
 
 

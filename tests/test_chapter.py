@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import chapter
-from common.data import load_data
+from common.gan.data import load_data
 
 STEPS = 20
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.errors import UserError
-from common.training import run_steps
+from common.runs.checkpoints import COLUMNS, Checkpoints, TrainingState
+from common.training.train import run_steps
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from common import classifier
-from common.classifier import classifier_for, train_classifier
-from common.data import MNIST, RealImages, load_data
 from common.errors import UserError
+from common.evaluation import classifier
+from common.evaluation.classifier import classifier_for, train_classifier
+from common.gan.data import MNIST, RealImages, load_data
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,9 @@ def test_the_command(greys, tmp_path, capsys, monkeypatch):
 
 
 def test_where_there_is_none_and_no_time(greys, tmp_path):
-    with pytest.raises(UserError, match=r"make one first, with python -m common.classifier"):
+    with pytest.raises(
+        UserError, match=r"make one first, with python -m common.evaluation.classifier"
+    ):
         classifier_for(greys, tmp_path, may_train=False)
 
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 import cgan_mnist
 import dcgan_mnist
 from common import cli
-from common.data import MNIST
-from common.saving import save_generator
+from common.gan.data import MNIST
+from common.gan.saving import save_generator
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from common.data import MNIST, RealImages, load_data
 from common.errors import UserError
+from common.gan.data import MNIST, RealImages, load_data
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import dcgan_mnist
-from common import distribution
 from common.errors import UserError
+from common.training import distribution
 from conftest import ENVIRONMENT, ROOT, assert_same_run, history
 
 MULTIWORKER = "--strategy=multiworker"
@@ -27,7 +27,7 @@ SLOWLY = f"""
 import sys, time
 sys.path.insert(0, {str(ROOT)!r})
 import dcgan_mnist
-from common.steps import CompiledStep
+from common.gan.step import CompiledStep
 step = CompiledStep.__call__
 CompiledStep.__call__ = lambda self, count: time.sleep(0.2) or step(self, count)
 dcgan_mnist.main()

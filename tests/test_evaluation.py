@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.checkpoints import TrainingState
-from common.classifier import classifier_for
-from common.data import MNIST, RealImages, load_data
 from common.errors import UserError
-from common.evaluation import (
+from common.evaluation.classifier import classifier_for
+from common.evaluation.evaluate import (
     Evaluate,
     Judge,
     digit_accuracy,
@@ -21,8 +19,10 @@ from common.evaluation import (
     generate,
     judge_for,
 )
-from common.measures import support
-from common.saving import load_generator, save_generator
+from common.evaluation.metrics import support
+from common.gan.data import MNIST, RealImages, load_data
+from common.gan.saving import load_generator, save_generator
+from common.runs.checkpoints import TrainingState
 from conftest import assert_same_run, randomized
 
 

@@ -15,9 +15,9 @@ from tensorboard.plugins.hparams.metadata import parse_session_start_info_plugin
 from tensorboard.util import tensor_util
 
 import cgan_mnist
-from common.checkpoints import TrainingState
-from common.events import TensorBoard
-from common.training import run_steps
+from common.runs.checkpoints import TrainingState
+from common.training.callbacks.tensorboard import TensorBoard
+from common.training.train import run_steps
 from conftest import ENVIRONMENT, ROOT
 
 FLAGS = (
@@ -174,7 +174,8 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
 
 def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, small_data, capsys, monkeypatch):
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    monkeypatch.setattr("common.events.EVENT_FILES", "missing/events.out.tfevents.*")
+    missing = "missing/events.out.tfevents.*"
+    monkeypatch.setattr("common.training.callbacks.tensorboard.EVENT_FILES", missing)
     flags = ["--batch-size=4", "--train-steps=2", "--tensorboard", f"--outdir={tmp_path}"]
     with pytest.raises(SystemExit) as stopped:
         cgan_mnist.main([f"--data={tmp_path / 'set.npz'}", *flags])

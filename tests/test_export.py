@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from common.export import export_generator
-from common.saving import save_generator
+from common.gan.saving import save_generator
+from common.sampling.export import export_generator
 from conftest import ENVIRONMENT, randomized
 
 

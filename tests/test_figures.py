@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 import dcgan_mnist
-from common import figures
-from common.checkpoints import COLUMNS
 from common.errors import UserError
-from common.figures import LossCurves, draw_evolution, draw_figures
-from common.plotting import image_grid, save_picture
+from common.pictures import image_grid, save_picture
+from common.runs.checkpoints import COLUMNS
+from common.training import figures
+from common.training.figures import LossCurves, draw_evolution, draw_figures
 
 
 def read(file):

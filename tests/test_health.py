@@ -5,11 +5,11 @@ import pytest
 from scipy.spatial.distance import pdist
 
 import cgan_mnist
-from common import health
-from common.data import load_data
-from common.health import Health, distance_of_samples
-from common.latent import generate, one_hot
-from common.training import run_steps
+from common.gan.batches import generate, one_hot
+from common.gan.data import load_data
+from common.training.callbacks import health
+from common.training.callbacks.health import Health, distance_of_samples
+from common.training.train import run_steps
 from conftest import randomized
 
 

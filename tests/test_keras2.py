@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from common.keras2 import BatchNormalization, RMSprop, decaying
+from common.gan.keras2 import BatchNormalization, RMSprop, decaying
 
 # Gradients as this GAN has them: many are far below the 3e-4 that Keras 3's epsilon amounts to.
 GRADIENTS = np.random.default_rng(0).normal(size=(50, 200)) * np.logspace(-9, 0, 200)

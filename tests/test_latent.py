@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from common.latent import Latent, one_hot
+from common.gan.batches import Latent, one_hot
 
 
 def test_noise_is_uniform_in_minus_one_to_one(rng):

@@ -5,7 +5,7 @@ import prdc
 import pytest
 import scipy.linalg
 
-from common.measures import frechet_distance, nearest, support, total_variation
+from common.evaluation.metrics import frechet_distance, nearest, support, total_variation
 
 
 def with_moments(rng, mean, covariance, count=500):
@@ -56,7 +56,7 @@ def test_support_is_that_of_prdc(rng):
 def test_support_in_many_chunks(rng, monkeypatch):
     real, fake = rng.normal(size=(900, 4)), rng.normal(size=(800, 4))
     whole = support(real, fake, 5)
-    monkeypatch.setattr("common.measures._CHUNK", 0.1)
+    monkeypatch.setattr("common.evaluation.metrics._CHUNK", 0.1)
     assert support(real, fake, 5) == pytest.approx(whole, rel=1e-12)
 
 

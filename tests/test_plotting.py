@@ -11,7 +11,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 from common.errors import UserError
-from common.plotting import image_grid, plot_images, resolve_show, show_picture
+from common.pictures import image_grid, plot_images, resolve_show, show_picture
 from conftest import ENVIRONMENT
 
 
@@ -78,7 +78,7 @@ def test_a_terminal_without_a_display_shows_nothing_and_says_nothing(backend):
     environment = ENVIRONMENT | ({"MPLBACKEND": backend} if backend else {})
     master, slave = pty.openpty()
     code = (
-        "from common import runtime; import sys; from common.plotting import resolve_show; "
+        "from common import runtime; import sys; from common.pictures import resolve_show; "
         "assert sys.stdout.isatty(); print('shown:', resolve_show(None))"
     )
     done = subprocess.run(

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from common import runtime
-from common.adversarial import compile_model
 from common.cli import Options
-from common.saving import save_generator
+from common.gan.models import compile_model
+from common.gan.saving import save_generator
 from conftest import randomized
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)

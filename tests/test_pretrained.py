@@ -9,10 +9,10 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.classifier import classifier_for
-from common.data import MNIST, checksum
-from common.evaluation import evaluation_inputs, generate
-from common.saving import load_generator
+from common.evaluation.classifier import classifier_for
+from common.evaluation.evaluate import evaluation_inputs, generate
+from common.gan.data import MNIST, checksum
+from common.gan.saving import load_generator
 from conftest import ROOT
 
 PRETRAINED = ROOT / "pretrained"

@@ -12,7 +12,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 import chapter
-from common.steps import ENGINES
+from common.gan.step import ENGINES
 from conftest import ENVIRONMENT, ROOT, randomized, tiles
 
 PARAMETERS = {
@@ -225,9 +225,9 @@ import ctypes, gc, sys, tempfile
 from pathlib import Path
 import numpy as np
 import conftest, dcgan_mnist
-from common.callbacks import SampleGrid
-from common.progress import LogLine
-from common.training import run_steps
+from common.training.callbacks.core import SampleGrid
+from common.training.callbacks.progress import LogLine
+from common.training.train import run_steps
 fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
 class Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in fields.split()]

@@ -15,8 +15,8 @@ import pyte
 import pytest
 from rich.console import Console
 
-from common.progress import LogLine, ProgressBar
-from common.training import run_steps
+from common.training.callbacks.progress import LogLine, ProgressBar
+from common.training.train import run_steps
 from conftest import ENVIRONMENT, ROOT
 
 LINES, COLUMNS = 300, 120

@@ -9,9 +9,9 @@ import pytest
 
 import dcgan_mnist
 from common.cli import Parser
-from common.data import MNIST
 from common.errors import UserError
-from common.runs import Run
+from common.gan.data import MNIST
+from common.runs.run import Run
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
 def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
     """By a lock that a process takes with it, however it ends."""
     code = (
-        "import sys; from common.cli import Parser; from common.runs import Run;"
+        "import sys; from common.cli import Parser; from common.runs.run import Run;"
         "run = Run('dcgan_mnist', Parser('dcgan_mnist', '', '').options(sys.argv[1:]));"
         "print('locked', flush=True); sys.stdin.read()"
     )

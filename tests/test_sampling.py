@@ -14,10 +14,10 @@ import cgan_mnist
 import dcgan_mnist
 from common.cli import Options
 from common.errors import UserError
-from common.latent import Latent
-from common.plotting import image_grid
-from common.sampling import interpolate, new_samples
-from common.saving import load_generator, save_generator
+from common.gan.batches import Latent
+from common.gan.saving import load_generator, save_generator
+from common.pictures import image_grid
+from common.sampling.samples import interpolate, new_samples
 from conftest import randomized
 
 

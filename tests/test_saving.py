@@ -13,8 +13,8 @@ import pytest
 
 import chapter
 from common.errors import UserError
-from common.latent import Latent
-from common.saving import load_generator, save_generator
+from common.gan.batches import Latent
+from common.gan.saving import load_generator, save_generator
 from conftest import ENVIRONMENT, ROOT, randomized
 
 
@@ -253,7 +253,7 @@ import resource
 from pathlib import Path
 import dcgan_mnist
 from common.cli import Parser
-from common.saving import save_generator
+from common.gan.saving import save_generator
 generator = dcgan_mnist.new_generator(8)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 parser = Parser("dcgan_mnist", "", "")

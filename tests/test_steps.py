@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from common.data import load_data
-from common.steps import FIGURES
-from common.training import run_steps
+from common.gan.data import load_data
+from common.gan.step import FIGURES
+from common.training.train import run_steps
 
 
 class Spy:

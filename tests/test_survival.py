@@ -20,7 +20,7 @@ from PIL import Image
 
 import cgan_mnist
 import dcgan_mnist
-from common.adversarial import compile_model
+from common.gan.models import compile_model
 from conftest import ENVIRONMENT, ROOT, assert_same_run, history
 
 FLAGS = (
@@ -34,7 +34,7 @@ import signal, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
 import dcgan_mnist
-from common.steps import AlternatingStep
+from common.gan.step import AlternatingStep
 step = AlternatingStep.__call__
 AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or step(self, count)
 dcgan_mnist.main()
@@ -312,7 +312,7 @@ def test_overwriting_waits_for_the_first_step(run_here, monkeypatch):
     assert run_here(*flags)[0] == 0
     before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
     bad = np.full((40, 8, 8), np.nan)
-    monkeypatch.setattr("common.data.RealImages.take", lambda self, i: [bad[i, ..., None]])
+    monkeypatch.setattr("common.gan.data.RealImages.take", lambda self, i: [bad[i, ..., None]])
     status, _, err = run_here(*flags, "--overwrite", "--seed=9", "--checkpoint-interval=1")
     assert status == 2
     assert "training has diverged" in err

@@ -6,8 +6,8 @@ import time
 import keras
 import pytest
 
-from common.steps import FIGURES
-from common.training import run_steps
+from common.gan.step import FIGURES
+from common.training.train import run_steps
 
 
 class Recorder(keras.callbacks.Callback):

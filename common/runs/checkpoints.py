@@ -18,7 +18,7 @@ import numpy as np
 
 from common.errors import UserError, first_line
 from common.files import numbered_files, write_file
-from common.steps import FIGURES, AlternatingStep
+from common.gan.step import FIGURES, AlternatingStep
 
 # The checkpoint before the newest is there in case the newest gets damaged.
 KEPT = 2

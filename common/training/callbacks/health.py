@@ -7,8 +7,8 @@ import sys
 import keras
 import numpy as np
 
-from common.callbacks import StepCallback
-from common.latent import generate
+from common.gan.batches import generate
+from common.training.callbacks.core import StepCallback
 
 # Steps from one look to the next.
 INTERVAL = 500
@@ -34,7 +34,7 @@ class Health(StepCallback):
         generator: The generator.
         discriminator: The discriminator.
         noise_input: The inputs of the generator for the sample grids, as in `Latent.draw`.
-        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
+        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
     """
 
     def __init__(

@@ -25,11 +25,11 @@ def use_generator(
         UserError: As what is done raises it.
     """
     if options.evaluate:
-        from common.evaluation import evaluate_generator
+        from common.evaluation.evaluate import evaluate_generator
 
         evaluate_generator(generator, options)
     elif options.export is not None:
-        from common.export import export_generator
+        from common.sampling.export import export_generator
 
         export_generator(generator, options.export)
     else:

@@ -16,19 +16,19 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from common.callbacks import StepCallback
-from common.checkpoints import TrainingState
-from common.classifier import Classifier, classifier_for
 from common.cli import MIN_SAMPLES, Options
-from common.data import RealImages, checksum, load_data, name_of
 from common.errors import UserError
-from common.evaluation_report import NearestTrainingImages, plot_report, table
+from common.evaluation.classifier import Classifier, classifier_for
+from common.evaluation.metrics import frechet_distance, nearest, support, total_variation
+from common.evaluation.report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
-from common.latent import Latent, generate, one_hot
-from common.measures import frechet_distance, nearest, support, total_variation
-from common.plotting import resolve_show, show_picture
+from common.gan.batches import Latent, generate, one_hot
+from common.gan.data import RealImages, checksum, load_data, name_of
+from common.gan.saving import save_generator
+from common.pictures import resolve_show, show_picture
+from common.runs.checkpoints import TrainingState
 from common.runtime import seed_everything
-from common.saving import save_generator
+from common.training.callbacks.core import StepCallback
 
 # Neighbours that make a neighbourhood, as in Naeem et al. 2020.
 K = 5

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.latent import one_hot
+from common.gan.batches import one_hot
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 MNIST = PROJECT / "data" / "mnist.npz"
 
 # The limits of a data set. The generator enlarges its first feature map by two in each direction,

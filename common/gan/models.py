@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from common.keras2 import RMSprop, decaying
+from common.gan.keras2 import RMSprop, decaying
 
 
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:

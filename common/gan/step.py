@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.data import RealImages
-from common.latent import Latent
+from common.gan.batches import Latent
+from common.gan.data import RealImages
 
 if TYPE_CHECKING:
     from common.cli import Options
@@ -176,7 +176,7 @@ def new_step(
     """Makes the alternating step of a training, with the engine and batch size of its options."""
     arguments = (models, real, latent, options.batch_size, rng)
     if options.strategy != "none":
-        from common.distribution import DistributedStep
+        from common.training.distribution import DistributedStep
 
         return DistributedStep(*arguments, sync_batchnorm=options.sync_batchnorm)
     if options.engine == "compiled":

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from common.errors import UserError, first_line
 from common.files import writing
-from common.keras2 import BatchNormalization
+from common.gan.keras2 import BatchNormalization
 
 
 def export_generator(generator: keras.Model, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Which digit is it? The judge of the generators: a small convolutional network.
 
-    python -m common.classifier [--data PATH] [--seed N] [--outdir DIR]
+    python -m common.evaluation.classifier [--data PATH] [--seed N] [--outdir DIR]
 
 trains it on the training images of a data set. The one for MNIST comes with this project, in data/,
 made by that command as it stands.
@@ -19,11 +19,11 @@ import keras
 import numpy as np
 from keras import layers
 
-from common.checkpoints import packed, unpacked
 from common.cli import CommandParser, seed_number
-from common.data import MNIST, RealImages, checksum, load_data
 from common.errors import UserError, first_line
 from common.files import check_writable, write_file
+from common.gan.data import MNIST, RealImages, checksum, load_data
+from common.runs.checkpoints import packed, unpacked
 
 # What the shipped weights were trained with.
 SEED = 0
@@ -132,7 +132,7 @@ def classifier_for(data: Path, outdir: Path, may_train: bool = True) -> Classifi
     if not may_train:
         raise UserError(
             f"there is no classifier for {data} yet: make one first, with "
-            f"python -m common.classifier --data {data} --outdir {outdir}"
+            f"python -m common.evaluation.classifier --data {data} --outdir {outdir}"
         )
     return make_classifier(data, outdir)
 
@@ -173,7 +173,7 @@ def _load(file: Path) -> Classifier:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = CommandParser("python -m common.classifier", __doc__.splitlines()[0])
+    parser = CommandParser("python -m common.evaluation.classifier", __doc__.splitlines()[0])
     parser.add_data()
     parser.add_argument(
         "--seed",

@@ -13,13 +13,13 @@ from typing import Any
 
 import filelock
 
-from common.checkpoints import Checkpoints
 from common.cli import OF_THE_RUN, Options
-from common.data import PROJECT, checksum, name_of
 from common.errors import UserError, first_line
 from common.files import check_writable, numbered_files, remove_partials, write_file
+from common.gan.data import PROJECT, checksum, name_of
+from common.gan.step import ENGINES
+from common.runs.checkpoints import Checkpoints
 from common.runtime import PRECISIONS, device_name, silence
-from common.steps import ENGINES
 
 # With another value of these it would be another run, and not this one going on.
 _MATHEMATICS = ("batch_size", "seed", "precision")
@@ -88,7 +88,7 @@ class Run:
             silence()
         self.workers = Workers()
         if options.strategy != "none":
-            from common.distribution import join
+            from common.training.distribution import join
 
             self.workers = join(options)
         start = self._claimed(options) if self.workers.is_chief else {}

@@ -16,11 +16,11 @@ from types import FrameType
 import keras
 import numpy as np
 
-from common.checkpoints import COLUMNS, Checkpoints, TrainingState
 from common.errors import UserError
 from common.files import write_file
-from common.plotting import plot_images
-from common.runs import Run
+from common.pictures import plot_images
+from common.runs.checkpoints import COLUMNS, Checkpoints, TrainingState
+from common.runs.run import Run
 
 
 class StepCallback(keras.callbacks.Callback):

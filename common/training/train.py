@@ -12,23 +12,23 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from common.callbacks import (
+from common.files import numbered_files
+from common.gan.saving import save_generator
+from common.gan.step import FIGURES, AlternatingStep
+from common.pictures import resolve_show, show_picture
+from common.runs.checkpoints import TrainingState, packed, unpacked
+from common.runs.run import BEST, CURVES, Run
+from common.training.callbacks.core import (
     BeginRun,
     SampleGrid,
     SaveState,
     StopOnDivergence,
     StopOnSignal,
 )
-from common.checkpoints import TrainingState, packed, unpacked
-from common.figures import LossCurves, draw_evolution
-from common.files import numbered_files
-from common.health import INTERVAL as HEALTH_INTERVAL
-from common.health import Health
-from common.plotting import resolve_show, show_picture
-from common.progress import progress
-from common.runs import BEST, CURVES, Run
-from common.saving import save_generator
-from common.steps import FIGURES, AlternatingStep
+from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
+from common.training.callbacks.health import Health
+from common.training.callbacks.progress import progress
+from common.training.figures import LossCurves, draw_evolution
 
 
 def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> None:
@@ -111,7 +111,7 @@ def _evaluating(state: TrainingState, run: Run) -> list[keras.callbacks.Callback
     options, generator = run.options, state.step.generator
     if not options.evaluate_interval:
         return []
-    from common.evaluation import Evaluate, judge_for
+    from common.evaluation.evaluate import Evaluate, judge_for
 
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
@@ -124,7 +124,7 @@ def _telling_tensorboard(state: TrainingState, run: Run) -> list[keras.callbacks
     """What tells TensorBoard of the run, if the user has asked for that."""
     if not run.options.tensorboard:
         return []
-    from common.events import TensorBoard
+    from common.training.callbacks.tensorboard import TensorBoard
 
     return [TensorBoard(state, run.folder, run.hyper_parameters)]
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
-from common.callbacks import StepCallback
 from common.cli import Options
+from common.training.callbacks.core import StepCallback
 
 # What the bar shows are means over so many steps, for those of one step jump about.
 _STEPS = 100
@@ -34,7 +34,7 @@ def progress(
     Args:
         name: The name of the model.
         options: How often to log, and how long the run is to be.
-        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
+        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
     """
     lines = LogLine(options.log_interval, options.train_steps)
     if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
@@ -77,7 +77,7 @@ class ProgressBar(StepCallback):
     Args:
         name: What stands before it.
         train_steps: The steps of the run.
-        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
+        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
         console: The terminal; None for the one of the standard output.
     """
 

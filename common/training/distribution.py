@@ -28,9 +28,9 @@ import tensorflow as tf
 
 from common.cli import Options
 from common.errors import UserError, first_line
-from common.runs import Workers
+from common.gan.step import CompiledStep
+from common.runs.run import Workers
 from common.runtime import silence
-from common.steps import CompiledStep
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '

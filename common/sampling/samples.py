@@ -13,8 +13,8 @@ from scipy.special import ndtr, ndtri
 from common.cli import MAX_SAMPLES, Options
 from common.errors import UserError
 from common.files import check_writable, write_file
-from common.latent import Latent, generate, one_hot
-from common.plotting import (
+from common.gan.batches import Latent, generate, one_hot
+from common.pictures import (
     columns_of_square,
     image_grid,
     resolve_show,

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import write_file
-from common.plotting import DPI, image_grid, rgb
+from common.pictures import DPI, image_grid, rgb
 
 # More classes than these are not told one by one.
 _FEW = 20

@@ -24,11 +24,11 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-from common.callbacks import StepCallback
-from common.checkpoints import TrainingState
 from common.errors import UserError, first_line
 from common.files import numbered_files
-from common.runs import EVENT_FILES
+from common.runs.checkpoints import TrainingState
+from common.runs.run import EVENT_FILES
+from common.training.callbacks.core import StepCallback
 
 _SECONDS_BETWEEN = 2.0
 _TAGS = ("loss/discriminator", "accuracy/discriminator", "loss/adversarial", "accuracy/adversarial")

@@ -13,10 +13,10 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
-from common.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.latent import LATENT_SIZE
+from common.gan.batches import LATENT_SIZE
+from common.gan.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 
 # File formats by their suffixes and by how such files begin.
 _SIGNATURES = {

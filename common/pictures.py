@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.latent import generate
+from common.gan.batches import generate
 
 # Images are shown about so many screen pixels wide, with white between them, as long as they make
 # no wider a picture than a screen; smaller where there are more.

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from common.callbacks import StepCallback
-from common.checkpoints import COLUMNS
 from common.errors import UserError, first_line
 from common.files import numbered_files, write_file
-from common.plotting import DPI, GAP_PIXELS, save_animation, save_picture
-from common.runs import ANIMATION, CURVES, EVOLUTION
+from common.pictures import DPI, GAP_PIXELS, save_animation, save_picture
+from common.runs.checkpoints import COLUMNS
+from common.runs.run import ANIMATION, CURVES, EVOLUTION
+from common.training.callbacks.core import StepCallback
 
 # The curves are means over so many steps, in front of the steps themselves.
 SMOOTHING = 100
@@ -37,7 +37,7 @@ class LossCurves(StepCallback):
 
     Args:
         name: The name of the model, for the title.
-        history: The run's history, a row for each step: `COLUMNS` of `common.checkpoints`.
+        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
         file: The PNG file.
     """
 

@@ -1,0 +1,1 @@
+"""The chapter's GAN: data, networks' parts, one alternating step, files."""

@@ -1,0 +1,1 @@
+"""A run: its history, its checkpoints, its folder."""
