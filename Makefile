@@ -1,10 +1,11 @@
 # Each target works from a fresh clone: it makes a virtual environment and installs what it needs.
 #
-#   make dcgan    train the DCGAN             make test    run the tests
-#   make cgan     train the CGAN              make lint    check style and types
-#   make bench    measure the speed           make clean   remove the environment
+#   make dcgan    train the DCGAN             make test      run the quick tests
+#   make cgan     train the CGAN              make test-all  run all tests
+#   make bench    measure the speed           make lint      check style and types
+#   make clean    remove the environment
 #
-# ARGS goes on to the program: make cgan ARGS="--train-steps 2000"
+# ARGS is passed to the program: make cgan ARGS="--train-steps 2000"
 
 VENV ?= .venv
 # The first Python that TensorFlow runs on.
@@ -12,12 +13,15 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$python && break; done)
 
-.PHONY: dcgan cgan test lint bench clean
+.PHONY: dcgan cgan test test-all lint bench clean
 
 dcgan cgan: $(VENV)/installed
 	$(VENV)/bin/python $@_mnist.py $(ARGS)
 
 test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-all: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed-dev

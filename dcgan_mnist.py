@@ -8,10 +8,11 @@ end of the generator, no batch normalization in the discriminator, RMSprop.
     Generative Adversarial Networks, 2015, arXiv:1511.06434
 """
 
-from common import runtime  # before Keras, which it sets up
+from common import runtime  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras import Input, KerasTensor, Model
 from keras.layers import (
@@ -24,29 +25,19 @@ from keras.layers import (
     Reshape,
 )
 
-from common.cli import Options, Parser
-from common.gan.batches import LATENT_SIZE, Latent
-from common.gan.data import RealImages, load_data
+from common.gan.batches import Latent
 from common.gan.keras2 import BatchNormalization
 from common.gan.models import build_adversarial, compile_model
-from common.gan.saving import load_generator
-from common.gan.step import new_step
-from common.program import use_generator
-from common.runs.run import Run
-from common.sampling.samples import new_samples, save_samples
-from common.training.figures import draw_figures
+from common.options import Options
+from common.program import run_program
+from common.sampling.samples import draw_samples
+from common.training.start import start_run
 from common.training.train import train
 
-MODEL_NAME = "dcgan_mnist"
+# It names the run's folder and the generator's file; so a copy of this program has its own.
+MODEL_NAME = Path(__file__).stem
 
-EXAMPLES = """examples:
-  python dcgan_mnist.py                             train as in the chapter (hours on a CPU)
-  python dcgan_mnist.py --train-steps 2000          train until strokes appear
-  python dcgan_mnist.py --generator=dcgan_mnist.h5  draw 16 digits: test_outputs/00000.png
-  python dcgan_mnist.py -g dcgan_mnist.h5 --evaluate  measure how good its digits are
-  python dcgan_mnist.py --resume                    go on with a run that was stopped
-  python dcgan_mnist.py --data fashion/ --outdir f  train on other images
-"""
+LATENT_SIZE = 100
 
 
 def build_generator(inputs: KerasTensor, image_size: int, dtype: str = "float32") -> Model:
@@ -55,7 +46,7 @@ def build_generator(inputs: KerasTensor, image_size: int, dtype: str = "float32"
     Args:
         inputs: Input of the generator, z: shape (batch, latent_size), in [-1, 1].
         image_size: Side of the square images, a multiple of 4.
-        dtype: What convolutions compute in, one of `runtime.PRECISIONS`; the rest is float32.
+        dtype: What convolutions compute in; everything else computes in float32.
 
     Returns:
         The model from z to images: shape (batch, image_size, image_size, 1), in [0, 1].
@@ -105,26 +96,22 @@ def build_discriminator(inputs: KerasTensor, dtype: str = "float32") -> Model:
 
 
 def new_generator(image_size: int, num_labels: int = 0, dtype: str = "float32") -> Model:
-    """Builds a generator together with its input."""
+    """Builds a generator together with its input. It has no use for labels."""
     return build_generator(Input((LATENT_SIZE,), name="z_input"), image_size, dtype)
 
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listing 4.2.3)."""
-    run = Run(MODEL_NAME, options)
-    options = run.options
-    rng = runtime.set_up(options)
-    dtype = runtime.PRECISIONS[options.precision]
-    x_train, _ = load_data(options.data)
-    image_size = x_train.shape[1]
+    run = start_run(MODEL_NAME, options)
+    image_size = run.image_size
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
-    discriminator = build_discriminator(inputs, dtype)
+    discriminator = build_discriminator(inputs, run.dtype)
     compile_model(discriminator, lr, decay)
     discriminator.summary()
 
-    generator = new_generator(image_size, dtype=dtype)
+    generator = new_generator(image_size, dtype=run.dtype)
     generator.summary()
 
     # G learns through D at half of D's learning rate, which keeps the two in balance
@@ -132,31 +119,26 @@ def build_and_train_models(options: Options) -> None:
     compile_model(adversarial, lr * 0.5, decay * 0.5)
     adversarial.summary()
 
-    models = (generator, discriminator, adversarial)
-    real, latent = RealImages(x_train), Latent()
-    noise_input = latent.draw(rng, 16)
-    step = new_step(models, real, latent, rng, options)
-    train(step, noise_input, run)
+    # the sample grids show images of the same noise
+    noise_input = Latent.of(generator).draw(run.rng, 16)
+    train((generator, discriminator, adversarial), noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:
     """Draws digits with a trained generator: 16, or what the user asks for."""
-    rng = runtime.seed_everything(options.seed)
-    save_samples(generator, new_samples(Latent(), rng, options), options)
+    draw_samples(generator, options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = Parser(MODEL_NAME, "Train a DCGAN on MNIST, or draw digits with it.", EXAMPLES)
-    options = parser.options(argv)
-    with parser.one_line_errors():
-        if options.figures:
-            draw_figures(options.outdir / MODEL_NAME)
-        elif options.generator is None:
-            build_and_train_models(options)
-        else:
-            generator = load_generator(options.generator, new_generator, conditional=False)
-            use_generator(generator, options, draw=test_generator)
+    run_program(
+        MODEL_NAME,
+        "Train a DCGAN on MNIST, or draw digits with it.",
+        argv,
+        train=build_and_train_models,
+        build=new_generator,
+        sample=test_generator,
+    )
 
 
 if __name__ == "__main__":

@@ -18,16 +18,22 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
+import variants
+from common import runtime  # noqa: F401  # before Keras, which it sets up
+
+# isort: split
 import rich.console
 
-import variants
-from common.cli import whole_number
+from common.flags import whole_number
+from common.gan.batches import generate
 from common.gan.saving import save_generator
-from common.pictures import plot_images
-from common.runs.checkpoints import COLUMNS, Checkpoints, TrainingState
-from common.training.callbacks.core import SaveState
+from common.pictures import image_grid, save_picture
+from common.runs.checkpoints import TrainingState
+from common.runs.folder import RunFolder
+from common.runs.history import COLUMNS, StepRecord
 from common.training.callbacks.health import INTERVAL, Health
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
+from common.training.callbacks.saving import SaveState
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.figures import LossCurves, draw_evolution
 
@@ -51,50 +57,46 @@ def main() -> None:
     step(variants.WARM_UP)
     step_time = statistics.median(seconds(step) for _ in rounds)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = RunFolder(Path(name) / "dcgan_mnist")
         noise_input = step.latent.draw(step.rng, 16)
         state = TrainingState(step, noise_input, {})
-        state.history += [tuple([0.123456789] * len(COLUMNS))] * TRAIN_STEPS
-        checkpoints = Checkpoints(folder / "checkpoints")
-        saved = SaveState(state, checkpoints, folder / "history.csv", SAVE_INTERVAL)
-        for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
-            plot_images(step.generator, noise_input, folder / f"{steps:05d}.png")
-        curves = LossCurves("dcgan_mnist", state.history, folder / "losses.png")
+        state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
+        saved = SaveState(state, folder.checkpoints, folder.history, SAVE_INTERVAL)
+        curves = LossCurves(folder.name, state.history, folder.losses)
         health = Health(step.generator, step.discriminator, noise_input, state.history)
         health.on_train_begin()
         health.step = TRAIN_STEPS - 1
 
+        def draw_grid(steps: int = TRAIN_STEPS) -> None:
+            save_picture(image_grid(generate(step.generator, noise_input)), folder.grid(steps))
+
         def draw_curves() -> None:
-            state.history.append(state.history[-1])  # for nothing is drawn twice
+            state.history.append(state.history[-1])  # because nothing is drawn twice
             curves.draw()
 
         def look() -> None:
-            with redirect_stderr(io.StringIO()):  # for the generator has learnt nothing
+            with redirect_stderr(io.StringIO()):  # because the generator has learnt nothing
                 health.on_train_batch_end(0)
 
+        for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
+            draw_grid(steps)
         # what, and how often in a run
         saves, run_time = TRAIN_STEPS // SAVE_INTERVAL, TRAIN_STEPS * step_time
         costs: dict[str, tuple[Callable[[], object], float]] = {
-            "a checkpoint": (lambda: checkpoints.save(state), saves),
+            "a checkpoint": (lambda: folder.checkpoints.save(state), saves),
             "history.csv, 40,000 lines": (saved.write_history, saves),
-            "the generator's file": (lambda: save_generator(step.generator, folder / "g.h5"), 1),
-            "a sample grid": (
-                lambda: plot_images(step.generator, noise_input, folder / "40000.png"),
-                saves,
-            ),
+            "the generator's file": (lambda: save_generator(step.generator, folder.generator), 1),
+            "a sample grid": (draw_grid, saves),
             "losses.png": (draw_curves, saves),
             "evolution.png and evolution.gif, of 80 grids": (lambda: draw_evolution(folder), 1),
-            "a look for signs of failure": (
-                look,
-                TRAIN_STEPS / INTERVAL,
-            ),
+            "a look for signs of failure": (look, TRAIN_STEPS / INTERVAL),
             "all events of `--tensorboard`": (
                 lambda: TensorBoard(state, folder, {}).on_epoch_end(0),
                 1,
             ),
         }
         terminal = rich.console.Console(file=io.StringIO(), force_terminal=True, width=120)
-        with ProgressBar("dcgan_mnist", TRAIN_STEPS, state.history, terminal) as bar:
+        with ProgressBar(folder.name, TRAIN_STEPS, state.history, terminal) as bar:
             costs["the progress bar"] = (bar.draw, run_time / SECONDS_BETWEEN)
             rows = [
                 f"| in {TRAIN_STEPS:,} steps of {1e3 * step_time:.0f} ms | ms | of the run |",
@@ -107,8 +109,8 @@ def main() -> None:
         print("\n".join(rows), flush=True)
 
         bare = [sys.executable, "-c", "import tensorflow"]
-        sample = [sys.executable, variants.ROOT / "dcgan_mnist.py", "--generator", folder / "g.h5"]
-        sample += ["--outdir", folder, "--no-show"]
+        sample = [sys.executable, variants.ROOT / "dcgan_mnist.py", "--generator", folder.generator]
+        sample += ["--outdir", name, "--no-show"]
         start_up: dict[str, list[float]] = {"`import tensorflow`": [], "sampling, all of it": []}
         for _ in rounds:
             for taken, command in zip(start_up.values(), (bare, sample), strict=True):

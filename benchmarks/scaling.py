@@ -51,30 +51,27 @@ def serve(core: int, batch_size: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
     import dcgan_mnist
-    from common.cli import Parser
-    from common.gan.batches import Latent
-    from common.gan.data import RealImages, load_data
+    from common.gan.batches import RealImages
+    from common.gan.data import load_data
     from common.gan.models import build_adversarial, compile_model
-    from common.gan.step import new_step
+    from common.options import Options
     from common.training.distribution import join
+    from common.training.train import make_step
 
-    flags = ["--strategy", "multiworker"] if "TF_CONFIG" in os.environ else []
-    options = Parser("scaling", "", "").options(
-        ["--engine", "compiled", "--batch-size", str(batch_size), *flags]
-    )
+    strategy = "multiworker" if "TF_CONFIG" in os.environ else "none"
+    options = Options(batch_size=batch_size, engine="compiled", strategy=strategy)
     told = sys.stdout
     sys.stdout = sys.stderr
-    if flags:
-        join(options)
+    if strategy != "none":
+        join(strategy, None, options.worker_timeout)
     keras.utils.set_random_seed(0)
     discriminator = dcgan_mnist.build_discriminator(keras.Input((28, 28, 1)))
     compile_model(discriminator, 2e-4, 6e-8)
     generator = dcgan_mnist.new_generator(28)
     adversarial = build_adversarial(generator, discriminator, "adversarial")
     compile_model(adversarial, 1e-4, 3e-8)
-    real = RealImages(load_data()[0])
     models = (generator, discriminator, adversarial)
-    step = new_step(models, real, Latent(), np.random.default_rng(0), options)
+    step = make_step(models, RealImages(load_data()[0]), np.random.default_rng(0), options)
     for line in sys.stdin:
         step(1)  # traces the first time, and finds its way back into the caches later
         sent, started = loopback_bytes(), time.perf_counter()

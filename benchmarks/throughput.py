@@ -15,17 +15,18 @@ import os
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import variants
 from common import runtime
-from common.cli import whole_number
+from common.flags import whole_number
 
 
 class Worker:
-    """The process of a variant.
+    """The process of a variant, which lives as long as the context is open.
 
     Args:
         name: Which one.
@@ -45,17 +46,21 @@ class Worker:
             stderr=subprocess.DEVNULL,
             text=True,
         )
+
+    def __enter__(self) -> Worker:
         self._answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # so that it ends whatever has happened; nothing is lost
+        self._process.kill()
+        self._process.communicate()
 
     def measure(self, steps: int) -> None:
         """Has it take so many steps."""
         assert self._process.stdin is not None
         print(steps, file=self._process.stdin, flush=True)
         self.seconds.append(float(self._answer()) / steps)
-
-    def close(self) -> None:
-        """Ends it."""
-        self._process.communicate()
 
     @property
     def median(self) -> float:
@@ -107,15 +112,14 @@ def _forward_gflop(model: Any) -> list[float]:
 def measure(names: list[str], rounds: int, steps: int) -> dict[str, Worker]:
     """Lets variants take turns."""
     workers = {}
-    for name in names:
-        print(f"starting {name}", file=sys.stderr)
-        workers[name] = Worker(name)
-    for number in range(rounds):
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        for worker in workers.values():
-            worker.measure(steps)
-    for worker in workers.values():
-        worker.close()
+    with ExitStack() as stack:
+        for name in names:
+            print(f"starting {name}", file=sys.stderr)
+            workers[name] = stack.enter_context(Worker(name))
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            for worker in workers.values():
+                worker.measure(steps)
     return workers
 
 

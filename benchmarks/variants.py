@@ -51,8 +51,8 @@ def project(
     step = project_step(engine, precision, xla, small)
 
     def take(steps: int) -> None:
-        for first in range(0, steps, step.together):
-            step(min(steps - first, step.together))
+        for first in range(0, steps, step.steps_per_execution):
+            step(min(steps - first, step.steps_per_execution))
 
     return take
 
@@ -65,30 +65,23 @@ def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
     import keras
 
     import dcgan_mnist
-    from common.cli import Options
-    from common.gan.batches import Latent
-    from common.gan.data import RealImages
+    from common.gan.batches import RealImages
     from common.gan.models import build_adversarial, compile_model
-    from common.gan.step import new_step
+    from common.options import PRECISIONS, Options
+    from common.training.train import make_step
 
     images, batch_size = _images(small)
-    options = Options(
-        batch_size=batch_size,
-        engine=engine,
-        precision=precision,
-        xla=xla,
-        strategy="none",
-        seed=0,
-    )
-    rng = runtime.set_up(options)
-    generator, discriminator = networks(images.shape[1], runtime.PRECISIONS[precision])
+    options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla)
+    runtime.prepare_device(precision, xla, batch_size)
+    rng = runtime.seed_everything(0)
+    generator, discriminator = networks(images.shape[1], PRECISIONS[precision])
     if small:
         generator, discriminator = _shrunk(keras, generator), _shrunk(keras, discriminator)
     compile_model(discriminator, 2e-4, 6e-8)
     adversarial = build_adversarial(generator, discriminator, dcgan_mnist.MODEL_NAME)
     compile_model(adversarial, 1e-4, 3e-8)
     models = (generator, discriminator, adversarial)
-    return new_step(models, RealImages(images), Latent(), rng, options)
+    return make_step(models, RealImages(images), rng, options)
 
 
 def networks(image_size: int = 28, dtype: str = "float32") -> tuple[Any, Any]:

@@ -1,14 +1,14 @@
-"""What is a user's mistake, and not a bug of ours?"""
+"""The error that a user can fix."""
 
 
 class UserError(Exception):
-    """A mistake that its maker can mend.
+    """A mistake that the user can fix.
 
-    The message is one line that names what was given, what was expected and what to do; the
+    The message is one line that names what was given, what was expected and what to do. The
     programs print it without a traceback and exit with status 2.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of somebody else's says, short enough to be quoted in one of ours."""
+    """The first line of another library's error, short enough to quote in one of ours."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,12 +1,15 @@
-"""How does a file come into being without ever being seen half written?"""
+"""Writing files so that nobody ever sees half of one."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
 
 from common.errors import UserError
 
@@ -14,17 +17,17 @@ from common.errors import UserError
 def write_file(path: Path, content: bytes) -> None:
     """Writes a file, all of it or nothing: until it is complete, `path` stays as it was.
 
-    Whoever has something to write makes it whole in memory first. Libraries that write to the disk
-    themselves do not all survive a full one: HDF5 brings the process down.
+    Callers make the whole content in memory first. Not all libraries that write to the disk
+    themselves survive a full one: HDF5 aborts the process.
 
     Args:
         path: The file to create or replace. Its folder is created if it does not exist.
-        content: What it is to hold.
+        content: The new content.
 
     Raises:
-        UserError: It cannot be written (permissions, a full disk, a folder of that name).
+        UserError: The file cannot be written (permissions, a full disk, a folder of that name).
     """
-    partial = _beside(path)
+    partial = _partial(path)
     try:
         with writing(path):
             with partial.open("wb") as file:
@@ -34,14 +37,14 @@ def write_file(path: Path, content: bytes) -> None:
             partial.replace(path)
             _sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # what made writing fail may keep us from cleaning up
+        with suppress(OSError):  # whatever made writing fail may make this fail, too
             partial.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
-    """Finds out now, not after hours of training, whether `write_file(path, ...)` will work.
+    """Checks now, not after hours of training, that `write_file(path, ...)` will work.
 
-    Leaves the folder of `path` behind, and nothing else.
+    Creates the folder of `path`, and leaves nothing else behind.
 
     Raises:
         UserError: The file cannot be written.
@@ -49,37 +52,46 @@ def check_writable(path: Path) -> None:
     with writing(path):
         if path.is_dir():
             raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
-        _beside(path).touch()
-        _beside(path).unlink()
+        _partial(path).touch()
+        _partial(path).unlink()
 
 
 def remove_partials(folder: Path, name: str = "*") -> None:
-    """Removes what a process that was killed has left half written.
+    """Removes the partial files that a killed process has left behind.
 
     Args:
-        folder: To be looked through.
-        name: The file that was to be written, or a pattern; nobody else may be writing such.
+        folder: The folder to search.
+        name: The file that was being written, or a pattern. No other process may be writing it.
     """
     for partial in folder.glob(f".{name}.*.partial"):
         partial.unlink(missing_ok=True)
 
 
 def numbered_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder that are named after a number of steps, `01500.png`, in no order."""
+    """The files of a folder that are named after a number of steps, `01500.png`, unordered."""
     return [file for file in folder.glob(f"*{suffix}") if re.fullmatch(r"\d{5,}", file.stem)]
 
 
-def _beside(path: Path) -> Path:
+def packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """Named arrays as an .npz archive."""
+    archive = io.BytesIO()
+    np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+    return archive.getvalue()
+
+
+def unpacked(content: bytes) -> dict[str, np.ndarray]:
+    """The reverse of `packed`; a damaged archive can make NumPy raise any exception."""
+    with np.load(io.BytesIO(content)) as archive:
+        return {name: archive[name] for name in archive}
+
+
+def _partial(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Makes the folder of `path`; what keeps a file from being written is the user's to mend.
-
-    Raises:
-        UserError: In place of an `OSError`.
-    """
+    """Creates the folder of `path`, and turns an `OSError` in the context into a `UserError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -90,9 +102,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename outlast a power cut, where the system has a way to."""
+    """Makes a rename survive a power cut, on systems that offer it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
-        with suppress(OSError):  # not all file systems have one
+        with suppress(OSError):  # not all file systems support it
             os.fsync(descriptor)
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""How do images become pictures?"""
+"""Turning images into pictures, and showing them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 from matplotlib import image as mpl_image
 from matplotlib import rc_context
@@ -17,22 +16,21 @@ from PIL import Image
 
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.gan.batches import generate
 
-# Images are shown about so many screen pixels wide, with white between them, as long as they make
-# no wider a picture than a screen; smaller where there are more.
+# Images are about so many pixels wide, with white between them, as long as the picture is no wider
+# than a screen; where there are more of them, they are smaller.
 TILE_PIXELS = 84
 GAP_PIXELS = 6
 SCREEN_PIXELS = 2000
 
-# The pixels are those of the picture wherever it is put, and 100 of them are an inch.
+# Pixels per inch, where Matplotlib draws.
 DPI = 100
-# In a PDF or SVG they are as large as browsers show them, pixel for pixel.
+# In a PDF or SVG a pixel has the size that browsers give it.
 _DPI_OF_BROWSERS = 96
 
 
 def columns_of_square(count: int) -> int:
-    """How many of so many images stand side by side in a square, or nearly so."""
+    """How many images a row has, so that the grid is nearly square."""
     return math.isqrt(count - 1) + 1
 
 
@@ -43,7 +41,7 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
     Args:
         images: Floats of shape (n, size, size, 1) in [0, 1].
-        columns: How many stand side by side; None for a square, or nearly so.
+        columns: How many a row has; None for a nearly square grid.
 
     Returns:
         Grey pixels, uint8 of shape (height, width): black for 0.0 and white for 1.0, always, and
@@ -58,25 +56,11 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     grid = np.full((rows * tile + gap, columns * tile + gap), 255, np.uint8)
     for i, image in enumerate(images):
         top, left = (gap + tile * place for place in divmod(i, columns))
-        # Matplotlib's own colour map "gray" is one off here and there
+        # Matplotlib's colour map "gray" is off by one in places
         pixels = np.rint(image[:, :, 0] * 255).astype(np.uint8)
         pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
         grid[top : top + scale * size, left : left + scale * size] = pixels
     return grid
-
-
-def plot_images(generator: keras.Model, noise_input: list[np.ndarray], path: Path) -> None:
-    """Draws what a generator makes of some noise.
-
-    Args:
-        generator: The generator.
-        noise_input: Its inputs, `[noise]` or `[noise, labels]`, as in `Latent.draw`.
-        path: The PNG file to write.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
-    save_picture(image_grid(generate(generator, noise_input)), path)
 
 
 def save_picture(grid: np.ndarray, path: Path) -> None:
@@ -97,9 +81,9 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         figure = Figure(figsize=(width / _DPI_OF_BROWSERS, height / _DPI_OF_BROWSERS))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        # has viewers show pixels as they are, however near one looks
+        # viewers show the pixels as they are at any zoom
         axes.imshow(rgb(grid), interpolation="none", aspect="auto")
-        # neither the time nor random names, so that the same digits make the same file
+        # no time and no random names, so that the same digits give the same file
         date = {"pdf": "CreationDate", "svg": "Date"}[path.suffix[1:]]
         with rc_context({"svg.hashsalt": ""}):
             figure.savefig(picture, format=path.suffix[1:], metadata={date: None})
@@ -107,7 +91,7 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
 
 
 def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last: int) -> None:
-    """Writes an animated GIF that starts over and over, in all of its 256 shades of grey.
+    """Writes an animated GIF that repeats for ever, in 256 shades of grey.
 
     Args:
         frames: Grey pixels, each uint8 of shape (height, width).
@@ -126,16 +110,16 @@ def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last
 
 
 def rgb(grid: np.ndarray) -> np.ndarray:
-    """Grey pixels of shape (height, width) as what Matplotlib does not colour: (..., 3)."""
+    """Grey pixels of shape (height, width) as RGB, to which Matplotlib applies no colour map."""
     return np.repeat(grid[:, :, np.newaxis], 3, axis=2)
 
 
 def show_picture(path: Path) -> None:
     """Opens a PNG file in a window and waits until the user closes it.
 
-    Where that fails - the display may have gone during hours of training - it says so in a line.
+    If that fails - the display may have gone during hours of training - it prints one line.
     """
-    from matplotlib import pyplot as plt  # chooses a window system: not before one is needed
+    from matplotlib import pyplot as plt  # slow, and chooses a window system
 
     picture = plt.imread(path)
     height, width = picture.shape[:2]
@@ -144,7 +128,7 @@ def show_picture(path: Path) -> None:
         figure.figimage(picture)
         plt.show()
         plt.close(figure)
-    except Exception as error:  # whatever a window system raises; the picture itself is in its file
+    except Exception as error:  # whatever a window system raises; the file exists
         print(f"{path} cannot be shown: {first_line(error)}", file=sys.stderr)
 
 
@@ -152,8 +136,8 @@ def resolve_show(show: bool | None) -> bool:
     """Decides whether pictures open in a window.
 
     Args:
-        show: What the user asked for; None for "if somebody is there to see it": the output goes
-            to a terminal, and there is a display.
+        show: The flag; None if not given: then pictures are shown if the output goes to a terminal
+            and there is a display.
 
     Raises:
         UserError: `show` is True, and there is no display.
@@ -169,7 +153,7 @@ def resolve_show(show: bool | None) -> bool:
 
 
 def _has_display() -> bool:
-    """Whether Matplotlib finds a window system that works."""
+    """Whether Matplotlib finds a working window system."""
     if sys.platform.startswith("linux") and not (
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):

@@ -1,36 +1,75 @@
-"""What is done with a trained generator?"""
+"""What a program does with its command line: train, sample, evaluate, export, or draw figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
-from common.cli import Options
+from common.cli import Parser
+from common.flags import Mode
+from common.gan.saving import BuildGenerator, load_generator
+from common.options import Options
+from common.runs.folder import RunFolder
 
 
-def use_generator(
-    generator: keras.Model, options: Options, draw: Callable[[keras.Model, Options], None]
+def run_program(
+    name: str,
+    description: str,
+    argv: Sequence[str] | None,
+    train: Callable[[Options], None],
+    build: BuildGenerator,
+    sample: Callable[[keras.Model, Options], None],
+    conditional: bool = False,
 ) -> None:
-    """Evaluates a generator, exports it, or has it draw: what the user asks for.
-
-    What only some of that needs is imported when it is asked for.
+    """Does what a command line asks for; a mistake ends in one line and status 2.
 
     Args:
-        generator: The generator.
-        options: What the user asked for.
-        draw: Draws with it; takes the two above.
-
-    Raises:
-        UserError: As what is done raises it.
+        name: The name of the model, which is that of the program's file.
+        description: The first line of `--help`.
+        argv: The command line; None for that of the process.
+        train: Builds and trains the models.
+        build: Builds a generator, to load a trained one into.
+        sample: Draws with a trained generator.
+        conditional: Whether the generator takes labels, so that one can ask for a digit.
     """
-    if options.evaluate:
-        from common.evaluation.evaluate import evaluate_generator
+    parser = Parser(name, description, _examples(name, conditional), conditional)
+    options = parser.options(argv)
+    with parser.one_line_errors():
+        if options.generator is None:
+            if options.mode is Mode.TRAIN:
+                train(options)
+            else:
+                from common.training.figures import draw_figures  # Matplotlib is slow
 
-        evaluate_generator(generator, options)
-    elif options.export is not None:
-        from common.sampling.export import export_generator
+                draw_figures(RunFolder(options.outdir / name))
+            return
+        generator = load_generator(options.generator, build)
+        if options.mode is Mode.EVALUATE:
+            from common.evaluation.evaluate import evaluate_generator  # scikit-learn is slow
 
-        export_generator(generator, options.export)
-    else:
-        draw(generator, options)
+            evaluate_generator(generator, options)
+        elif options.export is not None:
+            from common.sampling.export import export_generator  # slow, and few need it
+
+            export_generator(generator, options.export)
+        else:
+            sample(generator, options)
+
+
+def _examples(name: str, conditional: bool) -> str:
+    """The examples of --help."""
+    program = f"python {name}.py"
+    examples = {
+        program: "train as in the chapter (hours on a CPU)",
+        f"{program} --train-steps 2000": "train until digits appear",
+        f"{program} --generator={name}.h5": "draw 16 digits: test_outputs/00000.png",
+        f"{program} -g {name}.h5 --evaluate": "measure how good its digits are",
+        f"{program} --resume": "resume a run that was stopped",
+        f"{program} --data fashion/ --outdir f": "train on other images",
+    }
+    if conditional:
+        examples[f"{program} -g {name}.h5 --digit=8"] = "draw 16 eights: test_outputs/00008.png"
+    width = max(map(len, examples))
+    lines = (f"  {command:{width}}  {what}" for command, what in examples.items())
+    return "\n".join(["examples:", *lines])

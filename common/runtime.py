@@ -1,7 +1,7 @@
-"""On what ground does everything run? Set once, before a model is built.
+"""The environment: TensorFlow and Keras as the programs need them, seeds, and the device.
 
-A program imports this module before Keras: the console is quietened and the backend chosen while
-TensorFlow loads, which importing it does.
+Programs import this module before Keras, because it loads TensorFlow: it chooses the backend and
+keeps TensorFlow's start-up messages off the console.
 """
 
 from __future__ import annotations
@@ -17,20 +17,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common.errors import UserError
 
-if TYPE_CHECKING:
-    from common.cli import Options
-
 
 def _end_quietly(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Spares a user who presses Ctrl-C while TensorFlow loads the traceback."""
+    """Prints no traceback when the user presses Ctrl-C while TensorFlow loads."""
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
     else:
@@ -39,26 +35,25 @@ def _end_quietly(
 
 sys.excepthook = _end_quietly
 
-# Matplotlib tells of fonts that it looks for and of folders that it cannot write to, neither of
-# which matters to a grid of digits.
+# Matplotlib logs missing fonts and folders that it cannot write to; neither matters here.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
-# C++ log lines of TensorFlow that are not errors: "I0000 00:00:...] oneDNN custom operations ...".
+# TensorFlow's C++ log lines that are not errors: "I0000 00:00:...] oneDNN custom operations ...".
 _NOISE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")
 
 
 @contextmanager
 def _quiet_import() -> Iterator[None]:
-    """Keeps TensorFlow's greetings off the console, unless the user has set a log level.
+    """Keeps TensorFlow's start-up messages off the console, unless the user has set a log level.
 
-    While its libraries load they log before they read TF_CPP_MIN_LOG_LEVEL, so that the level
-    alone does not silence them. Whatever is not a greeting is passed on.
+    Its libraries log before they read TF_CPP_MIN_LOG_LEVEL, so the level alone does not silence
+    them. Everything else is passed on.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
-    # 3, for at 2 a machine without a GPU is told of a "failed call to cuInit". Errors still
-    # arrive, as Python exceptions.
+    # 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive,
+    # as Python exceptions.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)
@@ -74,10 +69,10 @@ def _quiet_import() -> Iterator[None]:
             sys.stderr.writelines(line for line in held_back if not _NOISE.match(line))
 
 
-# A GPU's memory is taken as it is needed, and what is left is for others.
+# Take a GPU's memory as it is needed, and leave the rest to others.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-# TensorFlow has two sets of kernels for a CPU, and takes the faster one, oneDNN's, only where there
-# is AVX512_VNNI or better. With AVX2 alone a step takes 1.6 times as long without them.
+# TensorFlow uses oneDNN's CPU kernels only where there is AVX512_VNNI or better. With AVX2 alone a
+# step takes 1.6 times as long without them.
 if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The programs are written for TensorFlow, whatever Keras would choose by itself.
@@ -91,76 +86,60 @@ keras.config.set_image_data_format("channels_last")
 keras.config.set_floatx("float32")
 keras.config.set_epsilon(1e-7)
 
-# What convolutions may compute in, and the `dtype` that such a layer is given: its weights are
-# float32 in all of them, and so is every layer of another kind.
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-
-# On how many devices a step may run: one, all of this machine, those of several machines.
-STRATEGIES = ("none", "mirrored", "multiworker")
-
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
-def set_up(options: Options) -> np.random.Generator:
-    """Prepares a training, and tells in a line what it runs on.
+def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
+    """Checks that the device can do what a training needs, and prints a line that names it.
 
-    Returns:
-        What `seed_everything` does.
+    Args:
+        precision: What convolutions compute in, one of `options.PRECISIONS`.
+        xla: Whether a step is compiled with XLA.
+        batch_size: Of all replicas together.
 
     Raises:
-        UserError: There is no such device as the options need.
+        UserError: The device cannot do this.
     """
     has_gpu = bool(tf.config.list_physical_devices("GPU"))
-    if options.precision == "float16" and not has_gpu:
+    if precision == "float16" and not has_gpu:
         raise UserError(
             "argument --precision: float16 given, which needs a GPU, and TensorFlow finds none: "
             "give bfloat16 or float32"
         )
-    if options.xla and options.engine != "compiled":
-        raise UserError(
-            f"argument --xla: is for --engine compiled, and the engine is {options.engine}: "
-            "give --no-xla or --engine compiled"
-        )
-    if options.xla and not has_gpu:
+    if xla and not has_gpu:
         raise UserError(
             "argument --xla: needs a GPU, and TensorFlow finds none (on a CPU it makes a step ten "
             "times slower): give --no-xla"
         )
-    if options.xla and options.strategy != "none":
-        raise UserError(
-            f"argument --xla: is for one device, and the strategy is {options.strategy}: "
-            "give --no-xla"
-        )
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if options.batch_size % replicas:
+    if batch_size % replicas:
         raise UserError(
-            f"argument --batch-size: {options.batch_size} given, which {replicas} replicas cannot "
-            f"share evenly: give a multiple of {replicas}"
+            f"argument --batch-size: {batch_size} given, which {replicas} replicas cannot share "
+            f"evenly: give a multiple of {replicas}"
         )
-    print(f"running on {device_name()}, convolutions in {options.precision}", flush=True)
-    if options.precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
+    print(f"running on {device_name()}, convolutions in {precision}", flush=True)
+    if precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
         print(
             "warning: bfloat16 will be many times slower than float32: this CPU has no "
             "instructions for it",
             file=sys.stderr,
         )
-    return seed_everything(options.seed)
 
 
 def silence() -> None:
-    """Keeps whatever is printed from now on to itself, but for warnings and errors."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # as long as the process lives
+    """Discards all further output; warnings and errors go to stderr and still appear."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
 
 
 def seed_everything(seed: int | None = None) -> np.random.Generator:
     """Makes a run repeatable: the same seed gives the same weights, bit for bit.
 
     Args:
-        seed: 0 to 2**32 - 1; None for one that nobody knows.
+        seed: 0 to 2**32 - 1; None for a random one.
 
     Returns:
-        The generator from which all of a run's noise, labels and batches are drawn. Keras's
-        initial weights follow the seed too.
+        The random generator that draws all noise, labels and batches. Keras's initial weights
+        depend on the seed, too.
     """
     if seed is None:
         seed = secrets.randbelow(2**32)
@@ -170,7 +149,7 @@ def seed_everything(seed: int | None = None) -> np.random.Generator:
 
 
 def device_name() -> str:
-    """The device that everything runs on, in words."""
+    """The name of the device that everything runs on."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
@@ -178,14 +157,14 @@ def device_name() -> str:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU is known to multiply numbers in bfloat16."""
+    """Whether the CPU is known to have instructions for bfloat16."""
     info = _cpu_info()
     flags = f"{info.get('flags')} {info.get('Features')}".split()  # of Intel and AMD, and of ARM
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def _cpu_info() -> dict[str, str]:
-    """What Linux tells of the first CPU; nothing on other systems."""
+    """What Linux knows of the first CPU; nothing on other systems."""
     try:
         first = _CPU_INFO.read_text().split("\n\n")[0]
     except OSError:

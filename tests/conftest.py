@@ -18,6 +18,7 @@ import common.runtime  # noqa: F401  # before Keras, which it sets up
 import contextlib
 import csv
 import dataclasses
+import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType
@@ -29,10 +30,12 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.cli import Options
-from common.gan.batches import Latent
-from common.gan.data import RealImages
-from common.gan.step import AlternatingStep, new_step
+from common.gan.batches import RealImages
+from common.gan.models import lowest_pixel
+from common.gan.step import AlternatingStep, Models
+from common.options import Options
+from common.runs.run import Run
+from common.training.train import make_step
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,41 +115,38 @@ class Gan:
 
     def built(
         self, image_size: int = 28, precision: str = "float32"
-    ) -> tuple[AlternatingStep, list[np.ndarray]]:
-        """What the program builds and hands to `train`: `(step, noise_input)`."""
+    ) -> tuple[Models, list[np.ndarray], Run]:
+        """What the program builds and hands to `train`: `(models, noise_input, run)`."""
         handed_over = []
         highest_label = max(self.num_labels - 1, 1)
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self.program, "train", lambda *args: handed_over.extend(args[:2]))
+            patch.setattr(self.program, "train", lambda *args: handed_over.extend(args))
             data = Path(folder) / "set.npz"
             images = np.zeros((2, image_size, image_size), np.uint8)
             np.savez(data, x_train=images, y_train=[0, highest_label])
             with contextlib.redirect_stdout(None):
                 flags = ["--seed=0", "--precision", precision]
                 self.program.main(["--data", str(data), "--outdir", folder, *flags])
-        return handed_over[0], handed_over[1]
+            handed_over[2].close()
+        return tuple(handed_over)
 
-    def models(
-        self, image_size: int = 28, precision: str = "float32"
-    ) -> tuple[keras.Model, keras.Model, keras.Model]:
+    def models(self, image_size: int = 28, precision: str = "float32") -> Models:
         """The program's (generator, discriminator, adversarial)."""
-        step, _ = self.built(image_size, precision)
-        return step.generator, step.discriminator, step.adversarial
+        return self.built(image_size, precision)[0]
 
     def step(
         self,
-        models,
-        x_train,
-        y_train,
+        models: Models,
+        x_train: np.ndarray,
+        y_train: np.ndarray | None,
         rng: np.random.Generator,
         batch_size: int = 64,
         engine: str = "train_on_batch",
     ) -> AlternatingStep:
         """Makes the alternating step of the program."""
-        real = RealImages(x_train, y_train if self.num_labels else None)
-        latent = Latent(num_labels=self.num_labels)
-        options = Options(batch_size=batch_size, engine=engine, xla=False, strategy="none")
-        return new_step(models, real, latent, rng, options)
+        labels = y_train if self.num_labels else None
+        real = RealImages(x_train, labels, lowest_pixel(models[0]))
+        return make_step(models, real, rng, Options(batch_size=batch_size, engine=engine))
 
 
 @pytest.fixture(params=["dcgan", "cgan"], scope="module")
@@ -167,3 +167,11 @@ def small_data() -> tuple[np.ndarray, np.ndarray]:
     """40 random images of 8 x 8 pixels, the smallest the networks can halve and double twice."""
     rng = np.random.default_rng(0)
     return rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _end_processes():
+    """Ends what the tests of a module have started, also where they fail."""
+    yield
+    if "processes" in sys.modules:
+        sys.modules["processes"].end_all()

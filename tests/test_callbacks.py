@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.training.callbacks.core import SampleGrid, StopOnSignal
-from common.training.train import run_steps
+from common.runs.folder import RunFolder
+from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.stopping import StopOnSignal
+from common.training.loop import run_steps
 from conftest import randomized, tiles
 
 
@@ -30,14 +32,15 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path):
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
-    grids = SampleGrid(generator, noise_input, tmp_path / "grids")
+    folder = RunFolder(tmp_path / "grids")
+    grids = SampleGrid(generator, noise_input, folder.grid)
     randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)
     names = ["00002.png", "00004.png", "00005.png"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image
-    grid = mpl_image.imread(grids.path(5))[:, :, 0]
+    grid = mpl_image.imread(folder.grid(5))[:, :, 0]
     images = generator.predict_on_batch(noise_input)[:, :, :, 0]
     assert images.std() > 0.1
     np.testing.assert_allclose(tiles(grid, 8), images, atol=0.51 / 255)

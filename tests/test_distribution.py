@@ -1,11 +1,10 @@
 """Several devices and several workers: real processes on this machine, on loopback."""
 
+import functools
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,25 +12,22 @@ import numpy as np
 import pytest
 
 import dcgan_mnist
+import replicas
 from common.errors import UserError
-from common.training import distribution
-from conftest import ENVIRONMENT, ROOT, assert_same_run, history
+from common.training.cluster import cluster_from_environment
+from common.training.compiled import CompiledStep
+from conftest import assert_same_run, history
+from processes import HANG_SECONDS, Process, run, spawn
+from replicas import Experiment
+
+slow = pytest.mark.slow
 
 MULTIWORKER = "--strategy=multiworker"
 FLAGS = (
     *("--data=../set.npz", "--batch-size=4", "--seed=2"),
     *("--train-steps=60", "--save-interval=20", "--checkpoint-interval=6", "--log-interval=1"),
 )
-# The program with steps that take a while, so that a signal can find it in the middle of its run.
-SLOWLY = f"""
-import sys, time
-sys.path.insert(0, {str(ROOT)!r})
-import dcgan_mnist
-from common.gan.step import CompiledStep
-step = CompiledStep.__call__
-CompiledStep.__call__ = lambda self, count: time.sleep(0.2) or step(self, count)
-dcgan_mnist.main()
-"""
+PATIENT = f"--worker-timeout={HANG_SECONDS}"
 
 
 def addresses(count: int) -> list[str]:
@@ -45,113 +41,148 @@ def addresses(count: int) -> list[str]:
     return found
 
 
-def spawn(folder: Path, program: list, environment: dict | None = None) -> subprocess.Popen:
-    folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, *map(str, program)],
-        cwd=folder,
-        env=ENVIRONMENT | (environment or {}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def environment_of(cluster: list[str], worker: int) -> dict[str, str]:
+    """The environment of one of the workers at some addresses."""
+    config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": worker}}
+    return {"TF_CONFIG": json.dumps(config)}
 
 
-def spawn_workers(folders: list[Path], program: list) -> list[subprocess.Popen]:
+def spawn_workers(folders: list[Path], program, *arguments) -> list[Process]:
     """One worker in each folder; the first one is the chief."""
-    cluster = {"worker": addresses(len(folders))}
-    configs = [
-        {"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(len(folders))
-    ]
+    cluster = addresses(len(folders))
     return [
-        spawn(folder, program, {"TF_CONFIG": json.dumps(config)})
-        for folder, config in zip(folders, configs, strict=True)
+        spawn(folder, program, *arguments, environment=environment_of(cluster, worker))
+        for worker, folder in enumerate(folders)
     ]
 
 
-def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+def finish(processes: list[Process]) -> list[tuple[int, str, str]]:
     """Status, output and errors of each."""
-    ends = [process.communicate(timeout=240) for process in processes]
+    ends = [process.communicate() for process in processes]
     return [(p.returncode, *end) for p, end in zip(processes, ends, strict=True)]
 
 
 # What N replicas compute, against what one device computes.
 
-SCRIPT = ROOT / "tests" / "replicas.py"
-# In float64 too, which takes long, where the replicas are fewest: devices and workers, once each.
-TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
+CGAN = Experiment("cgan", "float32", synchronized=True)
+EXPERIMENTS = [
+    Experiment(program, dtype, synchronized)
+    for program in ("dcgan", "cgan")
+    for dtype, synchronized in (("float32", False), ("float32", True), ("float64", True))
+]
+# The number of workers, their strategy and devices, and what they take steps with: everything where
+# the replicas are fewest, for devices and for workers; where there are more, what differs there.
 STRATEGIES = {
-    "mirrored over 2": (1, "float32,float64", "--strategy=mirrored", "--devices=CPU:0,CPU:1"),
-    "mirrored over 4": (1, "float32", "--strategy=mirrored", "--devices=CPU:0,CPU:1,CPU:2,CPU:3"),
-    "2 workers": (2, "float32,float64", MULTIWORKER),
-    "3 workers": (3, "float32", MULTIWORKER),
+    "mirrored over 2": (1, "mirrored", ["CPU:0", "CPU:1"], EXPERIMENTS),
+    "mirrored over 4": (1, "mirrored", ["CPU:0", "CPU:1", "CPU:2", "CPU:3"], [CGAN]),
+    "2 workers": (2, "multiworker", None, EXPERIMENTS),
+    "3 workers": (3, "multiworker", None, [CGAN]),
 }
+STEPS = 10
+TOLERANCES = {"float32": 1e-3, "float64": 1e-6}
+
+
+def cases(of_interest):
+    """For each strategy the experiments that are of interest."""
+    return pytest.mark.parametrize(
+        ("strategy", "experiment"),
+        [
+            pytest.param(strategy, experiment, id=f"{strategy}-{experiment.file()[:-6]}")
+            for strategy, (*_, experiments) in STRATEGIES.items()
+            for experiment in experiments
+            if of_interest(experiment)
+        ],
+    )
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
+    """The folder that one device has written to."""
     folder = tmp_path_factory.mktemp("one")
-    (status, _, err) = finish([spawn(folder, [SCRIPT, folder, 12, "float32,float64"])])[0]
+    experiments = [experiment for experiment in EXPERIMENTS if experiment.synchronized]
+    status, _, err = run(folder, replicas.take_steps, folder, experiments, STEPS)
     assert status == 0, err
     return folder
 
 
-@pytest.fixture(scope="module", params=STRATEGIES)
-def replicated(request, tmp_path_factory):
-    """`(folder, count, dtypes)`: what the workers of a strategy have written, and how many."""
-    folder = tmp_path_factory.mktemp("many")
-    count, dtypes, *flags = STRATEGIES[request.param]
-    ends = finish(spawn_workers([folder] * count, [SCRIPT, folder, 12, dtypes, *flags]))
-    assert [status for status, _, _ in ends] == [0] * count, ends[-1][2]
-    return folder, count, dtypes.split(",")
+@pytest.fixture(scope="module")
+def replicated(tmp_path_factory):
+    """Gives the folder that the workers of a strategy have written to."""
+
+    @functools.cache
+    def of(strategy: str) -> Path:
+        folder = tmp_path_factory.mktemp("many")
+        count, name, devices, experiments = STRATEGIES[strategy]
+        arguments = (folder, experiments, STEPS, name, devices, HANG_SECONDS)
+        ends = finish(spawn_workers([folder] * count, replicas.take_steps, *arguments))
+        assert [status for status, _, _ in ends] == [0] * count, ends[-1][2]
+        return folder
+
+    return of
 
 
-@pytest.mark.parametrize("name", ["dcgan", "cgan"])
-def test_synchronized_replicas_compute_what_one_device_computes(one_device, replicated, name):
-    folder, _, dtypes = replicated
+def assert_same_steps(expected, found, steps: int, tolerance: float) -> None:
+    """That the losses of each step are the same, up to a relative difference."""
+    losses = expected["metrics"][:, [0, 2]]
+    assert len(np.unique(losses)) == 2 * steps
+    np.testing.assert_allclose(found["metrics"][:, [0, 2]], losses, rtol=tolerance)
+
+
+def test_two_replicas_compute_what_one_device_computes(tmp_path):
+    """The quick one of the tests below: two devices, the CGAN, a few steps."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    strategies = {one: (), two: STRATEGIES["mirrored over 2"][1:3]}
+    processes = [
+        spawn(folder, replicas.take_steps, folder, [CGAN], 3, *strategy)
+        for folder, strategy in strategies.items()
+    ]
+    assert [(status, err) for status, _, err in finish(processes)] == [(0, "")] * 2
+    with np.load(one / CGAN.file()) as expected, np.load(two / CGAN.file()) as found:
+        assert_same_steps(expected, found, steps=3, tolerance=TOLERANCES["float32"])
+
+
+@slow
+@cases(lambda experiment: experiment.synchronized)
+def test_synchronized_replicas_compute_what_one_device_computes(
+    one_device, replicated, strategy, experiment
+):
     # float64 shows that it is the same computation, but for the order of sums; in float32 RMSprop
     # makes much of rounding: its first steps are as long for a gradient of 1e-8 as for one of 1
-    for dtype in dtypes:
-        file = f"{name}-synchronized-{dtype}-0.npz"
-        with np.load(one_device / file) as expected, np.load(folder / file) as found:
-            losses = expected["figures"][:, [0, 2]]
-            assert len(np.unique(losses)) == 20
-            np.testing.assert_allclose(found["figures"][:, [0, 2]], losses, rtol=TOLERANCES[dtype])
-            if dtype == "float64":
-                arrays = [array for array in expected.files if array != "figures"]
-                assert len(arrays) >= 26 + 12 + 28
-                for array in arrays:
-                    np.testing.assert_allclose(found[array], expected[array], atol=1e-6, rtol=1e-6)
+    file = experiment.file()
+    with np.load(one_device / file) as expected, np.load(replicated(strategy) / file) as found:
+        assert_same_steps(expected, found, STEPS, TOLERANCES[experiment.dtype])
+        if experiment.dtype == "float64":
+            arrays = [array for array in expected.files if array != "metrics"]
+            assert len(arrays) >= 26 + 12 + 28
+            for array in arrays:
+                np.testing.assert_allclose(found[array], expected[array], atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "cgan"])
-def test_all_replicas_stay_equal_bit_for_bit(replicated, name):
-    """Weights, moving statistics, optimizers; and all workers tell the same."""
-    folder, count, dtypes = replicated
-    for kind in ("own-float32", *(f"synchronized-{dtype}" for dtype in dtypes)):
-        with np.load(folder / f"{name}-{kind}-0.npz") as first:
-            expected = {array: first[array] for array in first.files}
-        replicas = count
-        for worker in range(count):
-            with np.load(folder / f"{name}-{kind}-{worker}.npz") as found:
-                replicas = max(replicas, len({array.split("/")[0] for array in found.files}) - 1)
-                for array in found.files:
-                    same_on_first = array if array == "figures" else f"0/{array.split('/')[1]}"
-                    np.testing.assert_array_equal(
-                        found[array], expected[same_on_first], err_msg=f"{kind} {array}"
-                    )
-        assert replicas >= 2
+@slow
+@cases(lambda experiment: True)
+def test_all_replicas_stay_equal_bit_for_bit(replicated, strategy, experiment):
+    """Weights, moving statistics, optimizers; and all workers have the same metrics."""
+    folder, workers = replicated(strategy), STRATEGIES[strategy][0]
+    with np.load(folder / experiment.file()) as first:
+        expected = {array: first[array] for array in first.files}
+    count = workers
+    for worker in range(workers):
+        with np.load(folder / experiment.file(worker)) as found:
+            count = max(count, len({array.split("/")[0] for array in found.files}) - 1)
+            for array in found.files:
+                same_on_first = array if array == "metrics" else f"0/{array.split('/')[1]}"
+                np.testing.assert_array_equal(found[array], expected[same_on_first], array)
+    assert count == int(strategy.split()[-1 if strategy.startswith("mirrored") else 0])
 
 
-@pytest.mark.parametrize("name", ["dcgan", "cgan"])
-def test_without_synchronization_d_starts_alike(one_device, replicated, name):
-    folder, _, _ = replicated
-    file = f"{name}-own-float32-0.npz"
-    with np.load(one_device / file) as expected, np.load(folder / file) as found:
-        np.testing.assert_allclose(found["figures"][0, :2], expected["figures"][0, :2], rtol=1e-5)
+@slow
+@cases(lambda experiment: not experiment.synchronized)
+def test_without_synchronization_d_starts_alike(one_device, replicated, strategy, experiment):
+    whole = one_device / experiment._replace(synchronized=True).file()
+    with np.load(whole) as expected, np.load(replicated(strategy) / experiment.file()) as found:
+        np.testing.assert_allclose(found["metrics"][0, :2], expected["metrics"][0, :2], rtol=1e-5)
         # and from then on G's batch normalization tells: these are not the same computation
-        assert abs(found["figures"][:, 2] / expected["figures"][:, 2] - 1).max() > 1e-3
+        assert abs(found["metrics"][:, 2] / expected["metrics"][:, 2] - 1).max() > 1e-3
 
 
 # The programs.
@@ -171,75 +202,93 @@ def runs(tmp_path_factory):
 def two_workers(runs):
     """The chief's folder of a run on two workers that nothing happened to."""
     folders = [runs / "chief", runs / "other"]
-    ends = finish(spawn_workers(folders, [ROOT / "dcgan_mnist.py", MULTIWORKER, *FLAGS]))
+    ends = finish(spawn_workers(folders, "dcgan_mnist", MULTIWORKER, PATIENT, *FLAGS))
     assert [(status, err) for status, _, err in ends] == [(0, "")] * 2
     return ends, folders
 
 
-def test_only_the_chief_writes_and_tells(two_workers):
+def assert_resumed(folders: list[Path], expected: Path) -> None:
+    """That two workers, resumed, end the run as if nothing had happened to it."""
+    ends = finish(spawn_workers(folders, "dcgan_mnist", MULTIWORKER, PATIENT, "--resume"))
+    assert [(status, err) for status, _, err in ends] == [(0, "")] * 2
+    assert_same_run(folders[0], expected, "dcgan_mnist")
+
+
+@slow
+def test_only_the_chief_writes_and_prints(two_workers):
     (chief, other), (chiefs_folder, others_folder) = two_workers
     lines = chief[1].splitlines()
     assert lines[0] == "2 replicas; worker 0 of 2, the chief"
     assert lines[-1].startswith("59: ")
-    assert other[1] == "2 replicas; worker 1 of 2: the chief, worker 0, tells and writes\n"
+    assert other[1] == "2 replicas; worker 1 of 2: the chief, worker 0, prints and writes\n"
     assert list(others_folder.iterdir()) == []
     assert len(history(chiefs_folder, "dcgan_mnist")) == 61
 
 
-def wait_for_line(process: subprocess.Popen, start: str) -> None:
-    for line in process.stdout:
-        if line.startswith(start):
-            return
-    raise AssertionError(process.stderr.read())
+def halting(signpost: Path, *arguments: str) -> None:
+    """The DCGAN's program, which takes 24 steps, and the others when a file has appeared."""
+    take, taken = CompiledStep.__call__, 0
+
+    def take_or_wait(self, count):
+        nonlocal taken
+        while taken >= 24 and not signpost.exists():
+            time.sleep(0.01)
+        taken += count
+        return take(self, count)
+
+    CompiledStep.__call__ = take_or_wait
+    dcgan_mnist.main(arguments)
 
 
+@slow
 @pytest.mark.parametrize("victim", ["chief", "other"])
 def test_a_worker_is_killed(two_workers, runs, victim):
-    """The other one ends and says so; resumed, the run ends as if nothing had happened."""
+    """The other one notices, long before its timeout, and the run can be resumed."""
     _, (expected, _) = two_workers
     folders = [runs / f"{victim}-killed", runs / f"{victim}-killed-other"]
-    processes = spawn_workers(folders, ["-c", SLOWLY, MULTIWORKER, *FLAGS])
-    wait_for_line(processes[0], "20: ")
-    processes[victim == "other"].kill()
-    killed_at = time.monotonic()
-    survivor = processes[victim == "chief"]
-    _, err = survivor.communicate(timeout=100)
-    assert time.monotonic() - killed_at < 60
-    assert survivor.returncode == 2
+    signpost = runs / f"{victim}-killed-go"
+    flags = (MULTIWORKER, "--worker-timeout=86400", *FLAGS)
+    chief, other = spawn_workers(folders, halting, signpost, *flags)
+    killed, survivor = (chief, other) if victim == "chief" else (other, chief)
+    chief.wait_for_line("23: ")
+    killed.kill()
+    signpost.touch()
+    survivor.wait()
+    status, _, err = finish([survivor])[0]
+    assert status == 2
     assert err == (
         "dcgan_mnist.py: error: another worker has ended, or has not answered within "
-        "--worker-timeout: see what it says, and start all workers again with --resume\n"
+        "--worker-timeout: see its message, and start all workers again with --resume\n"
     )
-    program = [ROOT / "dcgan_mnist.py", MULTIWORKER, "--resume"]
-    finish(processes[: victim == "chief"] or processes[1:])
-    ends = finish(spawn_workers(folders, program))
-    assert [(status, err) for status, _, err in ends] == [(0, "")] * 2
-    assert_same_run(folders[0], expected, "dcgan_mnist")
+    assert_resumed(folders, expected)
 
 
+@slow
 def test_a_signal_to_one_worker_stops_all_of_them(two_workers, runs):
     _, (expected, _) = two_workers
     folders = [runs / "stopped", runs / "stopped-other"]
-    processes = spawn_workers(folders, ["-c", SLOWLY, MULTIWORKER, *FLAGS])
-    wait_for_line(processes[0], "20: ")
+    signpost = runs / "stopped-go"
+    processes = spawn_workers(folders, halting, signpost, MULTIWORKER, PATIENT, *FLAGS)
+    processes[0].wait_for_line("23: ")
     processes[1].send_signal(signal.SIGTERM)
+    signpost.touch()
     ends = finish(processes)
     assert [status for status, _, _ in ends] == [128 + signal.SIGTERM] * 2
     assert all(err.startswith("stopped after ") for _, _, err in ends)
-    assert 20 < len(history(folders[0], "dcgan_mnist")) - 1 < 60
-    ends = finish(spawn_workers(folders, [ROOT / "dcgan_mnist.py", MULTIWORKER, "--resume"]))
-    assert [(status, err) for status, _, err in ends] == [(0, "")] * 2
-    assert_same_run(folders[0], expected, "dcgan_mnist")
+    assert 24 <= len(history(folders[0], "dcgan_mnist")) - 1 < 60
+    assert_resumed(folders, expected)
 
 
+@slow
 def test_a_worker_that_never_arrives(runs):
-    started = time.monotonic()
+    """The one that waits for it ends by itself, and says so."""
     chief, other = addresses(2)
-    config = {"cluster": {"worker": [chief, other]}, "task": {"type": "worker", "index": 0}}
-    program = [ROOT / "dcgan_mnist.py", MULTIWORKER, "--worker-timeout=3", *FLAGS]
-    process = spawn(runs / "alone", program, {"TF_CONFIG": json.dumps(config)})
-    status, _, err = finish([process])[0]
-    assert time.monotonic() - started < 60
+    status, _, err = run(
+        runs / "alone",
+        "dcgan_mnist",
+        *(MULTIWORKER, "--worker-timeout=3", *FLAGS),
+        environment=environment_of([chief, other], worker=0),
+    )
     assert status == -signal.SIGKILL
     assert err == (
         f"dcgan_mnist.py: error: not all of {other} have arrived within 3 s: see whether they run "
@@ -247,19 +296,21 @@ def test_a_worker_that_never_arrives(runs):
     )
 
 
+@slow
 def test_workers_with_other_data_are_refused(runs):
     rng = np.random.default_rng(1)
     np.savez(
         runs / "other.npz", x_train=rng.integers(0, 256, (9, 8, 8), np.uint8), y_train=range(9)
     )
-    cluster = {"worker": addresses(2)}
+    cluster = addresses(2)
     processes = [
         spawn(
-            runs / f"data{i}",
-            [ROOT / "dcgan_mnist.py", MULTIWORKER, *FLAGS, f"--data=../{data}.npz"],
-            {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})},
+            runs / f"data{worker}",
+            "dcgan_mnist",
+            *(MULTIWORKER, PATIENT, *FLAGS, f"--data=../{data}.npz"),
+            environment=environment_of(cluster, worker),
         )
-        for i, data in enumerate(("set", "other"))
+        for worker, data in enumerate(("set", "other"))
     ]
     ends = finish(processes)
     assert [status for status, _, _ in ends] == [2, 2]
@@ -267,16 +318,16 @@ def test_workers_with_other_data_are_refused(runs):
     assert "another worker has ended" in ends[0][2]
 
 
+@slow
 def test_a_run_moves_from_two_devices_to_one_and_back(runs):
     """With synchronization it is the same run, up to the order of sums."""
-    program = ROOT / "dcgan_mnist.py"
     two = ("--strategy=mirrored", "--devices=CPU:0,CPU:1")
     for strategy, steps in ((two, 6), ((), 12), (two, 18)):
         start = ["--resume"] if steps > 6 else [*FLAGS, "--engine=compiled", "--sync-batchnorm"]
-        command = [program, *start, *strategy, f"--train-steps={steps}"]
-        assert finish([spawn(runs / "moved", command)])[0][::2] == (0, "")
-    command = [program, *FLAGS, "--engine=compiled", "--train-steps=18"]
-    assert finish([spawn(runs / "stayed", command)])[0][::2] == (0, "")
+        flags = (*start, *strategy, f"--train-steps={steps}")
+        assert run(runs / "moved", "dcgan_mnist", *flags)[::2] == (0, "")
+    flags = (*FLAGS, "--engine=compiled", "--train-steps=18")
+    assert run(runs / "stayed", "dcgan_mnist", *flags)[::2] == (0, "")
     moved, stayed = (history(runs / name, "dcgan_mnist") for name in ("moved", "stayed"))
     assert len(moved) == 19
     losses = [np.array(rows[1:], float)[:, [1, 3]] for rows in (moved, stayed)]
@@ -341,9 +392,10 @@ def test_tf_configs_that_are_none(capsys, monkeypatch, tmp_path, config):
     assert f"TF_CONFIG is {config}: expected" in error_of(capsys, MULTIWORKER)
 
 
+@slow
 def test_batches_that_cannot_be_shared(runs):
-    command = [ROOT / "dcgan_mnist.py", *FLAGS, "--batch-size=5", "--strategy=mirrored"]
-    status, _, err = finish([spawn(runs / "five", [*command, "--devices=CPU:0,CPU:1"])])[0]
+    flags = (*FLAGS, "--batch-size=5", "--strategy=mirrored", "--devices=CPU:0,CPU:1")
+    status, _, err = run(runs / "five", "dcgan_mnist", *flags)
     assert status == 2
     assert err == (
         "dcgan_mnist.py: error: argument --batch-size: 5 given, which 2 replicas cannot share "
@@ -363,11 +415,11 @@ def test_slurm_names_the_workers(monkeypatch):
     }
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
-    cluster, task = distribution._cluster_from_environment()
+    cluster, task = cluster_from_environment()
     assert cluster == {"worker": ["gpu07:24211", "gpu07:24212", "gpu08:24211", "gpu08:24212"]}
     assert task == {"type": "worker", "index": 2}
     assert json.loads(os.environ.pop("TF_CONFIG"))["task"] == task
 
     monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "many")
-    with pytest.raises(UserError, match="cannot be read off Slurm's variables"):
-        distribution._cluster_from_environment()
+    with pytest.raises(UserError, match="cannot be read from Slurm's variables"):
+        cluster_from_environment()

@@ -1,10 +1,8 @@
-"""What TensorBoard is told of a run, read back with TensorBoard's own reader."""
+"""Events for TensorBoard, read back with TensorBoard's own reader."""
 
 import csv
 import signal
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -16,9 +14,11 @@ from tensorboard.util import tensor_util
 
 import cgan_mnist
 from common.runs.checkpoints import TrainingState
+from common.runs.folder import RunFolder
 from common.training.callbacks.tensorboard import TensorBoard
-from common.training.train import run_steps
-from conftest import ENVIRONMENT, ROOT
+from common.training.loop import run_steps
+from conftest import ROOT
+from processes import run, spawn
 
 FLAGS = (
     *("--batch-size=4", "--seed=2", "--train-steps=60", "--save-interval=20", "--tensorboard"),
@@ -50,8 +50,8 @@ def images(events: EventAccumulator) -> dict[int, bytes]:
     return {event.step: event.tensor_proto.string_val[2] for event in found}
 
 
-def assert_tells_of_the_run(events: EventAccumulator, folder: Path) -> None:
-    """Each step once, with the figures of history.csv; each grid once."""
+def assert_shows_the_run(events: EventAccumulator, folder: Path) -> None:
+    """Each step once, with the metrics of history.csv; each grid once."""
     with (folder / "history.csv").open() as file:
         table = list(csv.DictReader(file))
     for tag, column in TAGS.items():
@@ -75,34 +75,22 @@ def interrupted(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
     np.savez(folder / "set.npz", x_train=pixels, y_train=np.arange(40) % 10)
 
-    def start(*flags):
-        return subprocess.Popen(
-            [sys.executable, ROOT / "cgan_mnist.py", "--log-interval=1", *flags],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def stopped(after, number, *flags):
+        process = spawn(folder, "cgan_mnist", "--log-interval=1", *flags)
+        process.wait_for_line(after)
+        process.send_signal(number)
+        process.communicate()
 
-    def stop(process, after, number):
-        for line in process.stdout:
-            if line.startswith(after):
-                process.send_signal(number)
-                process.communicate(timeout=60)
-                return
-        raise AssertionError(process.stderr.read())
-
-    stop(start("--data=set.npz", *FLAGS), "24: ", signal.SIGTERM)
+    stopped("24: ", signal.SIGTERM, "--data=set.npz", *FLAGS)
     assert (folder / "cgan_mnist" / "00020.png").exists()
     follower = reader(folder / "cgan_mnist")
-    told = len(scalars(follower, "loss/discriminator")[0])
-    assert 25 <= told < 60
-    assert_tells_of_the_run(follower, folder / "cgan_mnist")
-    stop(start("--resume"), "45: ", signal.SIGKILL)
+    written = len(scalars(follower, "loss/discriminator")[0])
+    assert 25 <= written < 60
+    assert_shows_the_run(follower, folder / "cgan_mnist")
+    stopped("45: ", signal.SIGKILL, "--resume")
     follower.Reload()
-    out, err = start("--resume").communicate(timeout=120)
-    assert err == ""
+    status, out, err = run(folder, "cgan_mnist", "--resume", "--log-interval=1")
+    assert (status, err) == (0, "")
     assert out.splitlines()[-1].startswith("59: ")
     return folder / "cgan_mnist", follower
 
@@ -110,7 +98,7 @@ def interrupted(tmp_path_factory):
 def test_no_step_is_missing_or_doubled_after_resuming(interrupted):
     folder, _ = interrupted
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1
-    assert_tells_of_the_run(reader(folder), folder)
+    assert_shows_the_run(reader(folder), folder)
     assert scalars(reader(folder), "loss/discriminator")[0] == list(range(60))
 
 
@@ -118,7 +106,7 @@ def test_a_tensorboard_that_was_open_all_along_sees_the_same(interrupted):
     folder, follower = interrupted
     for _ in range(3):
         follower.Reload()
-    assert_tells_of_the_run(follower, folder)
+    assert_shows_the_run(follower, folder)
 
 
 def test_learning_rates_are_the_chapters(interrupted):
@@ -140,18 +128,20 @@ def test_grids_have_their_size(interrupted):
 def test_hyper_parameters_are_the_flags(interrupted):
     metadata = reader(interrupted[0]).SummaryMetadata("_hparams_/session_start_info")
     info = parse_session_start_info_plugin_data(metadata.plugin_data.content)
-    told = {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
-    assert told["batch_size"] == 4
-    assert told["train_steps"] == 60
-    assert told["seed"] == 2
-    assert told["engine"] == "train_on_batch"
-    assert told["learning_rate/discriminator"] == pytest.approx(2e-4)
-    assert told["learning_rate/adversarial"] == pytest.approx(1e-4)
-    assert "evaluate_interval" not in told  # which has no value
+    written = {
+        name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()
+    }
+    assert written["batch_size"] == 4
+    assert written["train_steps"] == 60
+    assert written["seed"] == 2
+    assert written["engine"] == "train_on_batch"
+    assert written["learning_rate/discriminator"] == pytest.approx(2e-4)
+    assert written["learning_rate/adversarial"] == pytest.approx(1e-4)
+    assert "evaluate_interval" not in written  # which has no value
 
 
 def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path):
-    """From a state: figures after so many steps; not a grid that is ahead of it."""
+    """From a state: metrics after so many steps; not a grid that is ahead of it."""
     models = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     state = TrainingState(step, step.latent.draw(rng, 16), {})
@@ -165,7 +155,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
         (tmp_path / f"{steps:05d}.png").write_bytes(
             (ROOT / "docs/results/cgan_digits.png").read_bytes()
         )
-    board = TensorBoard(state, tmp_path, {"seed": None, "batch_size": 4})
+    board = TensorBoard(state, RunFolder(tmp_path), {"seed": None, "batch_size": 4})
     run_steps(models[2], step, state.history, [Evaluates(), board], train_steps=5, save_interval=5)
     steps, distances = scalars(reader(tmp_path), "evaluation/frechet_distance")
     assert (steps, distances.tolist()) == ([2, 4], [0.25, 0.5])
@@ -174,8 +164,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
 
 def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, small_data, capsys, monkeypatch):
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    missing = "missing/events.out.tfevents.*"
-    monkeypatch.setattr("common.training.callbacks.tensorboard.EVENT_FILES", missing)
+    monkeypatch.setattr(RunFolder, "event_file", lambda self, _: self.path / "missing" / "file")
     flags = ["--batch-size=4", "--train-steps=2", "--tensorboard", f"--outdir={tmp_path}"]
     with pytest.raises(SystemExit) as stopped:
         cgan_mnist.main([f"--data={tmp_path / 'set.npz'}", *flags])

@@ -86,6 +86,27 @@ def test_batch_normalization_is_keras_2s(feature_maps):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_normalization_of_rank_2_is_keras_2s(rng, training):
+    """Of the outputs of a Dense layer, which the fused kernel does not take."""
+    ours, oracle = BatchNormalization(), tf_keras.layers.BatchNormalization()
+    inputs = rng.normal(3.0, 2.0, size=(3, 6, 7)).astype(np.float32)
+    weights = rng.uniform(0.5, 2.0, size=(4, 7))
+    for layer in (ours, oracle):
+        layer.build((None, 7))
+        layer.set_weights(weights)
+    for batch in inputs:
+        np.testing.assert_allclose(
+            ours(batch, training=training), oracle(batch, training=training), rtol=1e-5, atol=1e-6
+        )
+    for weight, expected in zip(ours.get_weights(), oracle.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+    moved = [
+        not np.allclose(w, start) for w, start in zip(ours.get_weights(), weights, strict=True)
+    ]
+    assert moved == [False, False, training, training]
+
+
 def test_synchronized_over_one_device_it_is_the_fused_kernel(feature_maps):
     """What it computes over several, without the kernel, is shown in test_distribution.py."""
     synchronized, fused = BatchNormalization(synchronized=True), BatchNormalization()

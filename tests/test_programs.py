@@ -1,6 +1,8 @@
 """Both programs as a user runs them: from a shell, on real MNIST, with a small budget."""
 
 import ctypes
+import gc
+import importlib
 import re
 import subprocess
 import sys
@@ -12,8 +14,15 @@ import pytest
 from matplotlib import image as mpl_image
 
 import chapter
-from common.gan.step import ENGINES
+import conftest
+import dcgan_mnist
+from common.options import ENGINES
+from common.runs.folder import RunFolder
+from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.progress import LogLine
+from common.training.loop import run_steps
 from conftest import ENVIRONMENT, ROOT, randomized, tiles
+from processes import run
 
 PARAMETERS = {
     "dcgan_mnist": ("1,080,577", "1,301,505", "2,382,082"),
@@ -26,7 +35,8 @@ LINE = re.compile(
 )
 
 
-def run(folder, name, *arguments, **environment) -> subprocess.CompletedProcess:
+def run_from_a_shell(folder, name, *arguments, **environment) -> subprocess.CompletedProcess:
+    """Without the test's fork server: as users start it."""
     return subprocess.run(
         [sys.executable, ROOT / f"{name}.py", *map(str, arguments)],
         cwd=folder,
@@ -34,7 +44,6 @@ def run(folder, name, *arguments, **environment) -> subprocess.CompletedProcess:
         capture_output=True,
         encoding="utf-8",
         stdin=subprocess.DEVNULL,
-        timeout=240,
     )
 
 
@@ -57,7 +66,7 @@ def files_in(folder) -> list[str]:
 def trained(request, tmp_path_factory):
     """`(name, folder, what the run printed)` of three steps on real MNIST."""
     folder = tmp_path_factory.mktemp(request.param)
-    done = run(folder, request.param, *FLAGS)
+    done = run_from_a_shell(folder, request.param, *FLAGS)
     assert done.returncode == 0, done.stderr
     return request.param, folder, done
 
@@ -97,8 +106,8 @@ def test_training_writes_what_the_chapter_writes(trained):
 
 def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
     name, folder, done = trained
-    again = run(ROOT, name, *FLAGS, f"--outdir={tmp_path}/a")
-    assert again.stdout == done.stdout
+    status, out, _ = run(ROOT, name, *FLAGS, f"--outdir={tmp_path}/a")
+    assert (status, out) == (0, done.stdout)
     first, second = weights_in(folder / f"{name}.h5"), weights_in(tmp_path / "a" / f"{name}.h5")
     assert first.keys() == second.keys()
     assert len(first) == 26
@@ -112,20 +121,18 @@ def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
 def test_sampling(trained, tmp_path):
     name, folder, _ = trained
     for number in (1, 2):
-        done = run(tmp_path, name, "-g", folder / f"{name}.h5", "--seed=5", f"--outdir={number}")
-        assert done.returncode == 0, done.stderr
-        assert done.stderr == ""
+        flags = ["-g", folder / f"{name}.h5", "--seed=5", f"--outdir={number}"]
+        status, out, err = run(tmp_path, name, *flags)
+        assert (status, err) == (0, "")
         assert files_in(tmp_path / str(number)) == ["test_outputs/00000.png"]
     pictures = [tmp_path / number / "test_outputs" / "00000.png" for number in "12"]
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
-    labels = re.fullmatch(
-        r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", done.stdout
-    )
+    labels = re.fullmatch(r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", out)
     if name == "cgan_mnist":
         assert len(labels[1].split()) == 16
         assert len(set(labels[1].split())) > 3  # random ones
     else:
-        assert done.stdout == ""
+        assert out == ""
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -133,11 +140,11 @@ def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
     """As the chapter does it, with a file such as the book's readers have."""
     oracle = randomized(chapter.build_generator(num_labels=10))
     oracle.save(tmp_path / "cgan_mnist.h5")
-    done = run(tmp_path, "cgan_mnist", "--generator=cgan_mnist.h5", "--digit=8", "--seed=3")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    flags = ["--generator=cgan_mnist.h5", "--digit=8", "--seed=3"]
+    status, out, err = run(tmp_path, "cgan_mnist", *flags)
+    assert (status, err) == (0, "")
     eights = " ".join(["8"] * 16)
-    assert done.stdout == f"test_outputs Labels for generated images:  [{eights}]\n"
+    assert out == f"test_outputs Labels for generated images:  [{eights}]\n"
     assert files_in(tmp_path) == ["cgan_mnist.h5", "test_outputs/00008.png"]
 
     noise = np.random.default_rng(3).uniform(-1, 1, (16, 100))
@@ -151,24 +158,22 @@ def test_own_data(tmp_path, small_data):
     """Other images and other classes than MNIST's, to the end."""
     images, _ = small_data
     np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 3)
-    done = run(
-        tmp_path, "cgan_mnist", "--data=set.npz", "--train-steps=2", "--batch-size=100", "--seed=0"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "images:  [0 1 2 0 1 2 0 1 2 0 1 2 0 1 2 0]" in done.stdout
-    done = run(tmp_path, "cgan_mnist", "-g", "cgan_mnist.h5", "-d", "3")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "3 given, expected digits that cgan_mnist.h5 draws, 0 to 2" in done.stderr
+    flags = ["--data=set.npz", "--train-steps=2", "--batch-size=100", "--seed=0"]
+    status, out, err = run(tmp_path, "cgan_mnist", *flags)
+    assert status == 0, err
+    assert "images:  [0 1 2 0 1 2 0 1 2 0 1 2 0 1 2 0]" in out
+    status, out, err = run(tmp_path, "cgan_mnist", "-g", "cgan_mnist.h5", "-d", "3")
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "3 given, expected digits that cgan_mnist.h5 draws, 0 to 2" in err
 
 
 def test_a_mistake_costs_one_line(tmp_path):
     (tmp_path / "dcgan_mnist.h5").write_text("not a model")
-    done = run(tmp_path, "dcgan_mnist", "--generator", "dcgan_mnist.h5")
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr == (
-        "dcgan_mnist.py: error: dcgan_mnist.h5 is not a .h5 file: give one saved by training\n"
+    assert run(tmp_path, "dcgan_mnist", "--generator", "dcgan_mnist.h5") == (
+        2,
+        "",
+        "dcgan_mnist.py: error: dcgan_mnist.h5 is not a .h5 file: give one saved by training\n",
     )
     assert files_in(tmp_path) == ["dcgan_mnist.h5"]
 
@@ -176,9 +181,8 @@ def test_a_mistake_costs_one_line(tmp_path):
 def test_a_console_without_unicode(tmp_path, small_data):
     """Keras draws its summaries with box characters."""
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    done = run(
-        tmp_path, "dcgan_mnist", "--data=set.npz", "--train-steps=1", PYTHONIOENCODING="ascii"
-    )
+    flags = ["--data=set.npz", "--train-steps=1"]
+    done = run_from_a_shell(tmp_path, "dcgan_mnist", *flags, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -186,25 +190,17 @@ def test_a_console_without_unicode(tmp_path, small_data):
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
 
 
-def run_code(code: str) -> str:
-    path = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'tests')!r}]\n"
-    done = subprocess.run([sys.executable, "-c", path + code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def peak_memory(program, arguments):
+    importlib.import_module(program).main(arguments)
+    print(Path("/proc/self/status").read_text())
 
 
 @needs_proc
 @pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
 def test_a_run_on_mnist_stays_below_1500_megabytes(name, tmp_path):
-    arguments = ["--train-steps=3", "--save-interval=2", f"--outdir={tmp_path}"]
-    printed = run_code(
-        f"""
-import {name}
-{name}.main({arguments})
-print(open("/proc/self/status").read())
-"""
-    )
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", printed)[1]) * 1024
+    status, out, err = run(tmp_path, peak_memory, name, ["--train-steps=3", "--save-interval=2"])
+    assert status == 0, err
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", out)[1]) * 1024
     assert 0.3e9 < peak < 1.5e9
 
 
@@ -212,43 +208,43 @@ print(open("/proc/self/status").read())
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
     reason="counts what glibc 2.33 and newer tell",
 )
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
-def test_memory_does_not_grow_with_the_steps(engine):
+def test_memory_does_not_grow_with_the_steps(engine, tmp_path):
     """Of networks so small that what a step leaves behind shows within seconds.
 
     Counted is what is in use, exactly: resident memory comes and goes by 10 MB, with which of the
     freed pages the allocator keeps.
     """
-    printed = run_code(
-        f"""
-import ctypes, gc, sys, tempfile
-from pathlib import Path
-import numpy as np
-import conftest, dcgan_mnist
-from common.training.callbacks.core import SampleGrid
-from common.training.callbacks.progress import LogLine
-from common.training.train import run_steps
-fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-class Mallinfo2(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in fields.split()]
-mallinfo2 = ctypes.CDLL(None).mallinfo2
-mallinfo2.restype = Mallinfo2
-gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
-models = gan.models(image_size=8)
-images = np.zeros((10, 8, 8), np.uint8)
-step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, engine="{engine}")
-grids = SampleGrid(models[0], step.latent.draw(step.rng, 16), Path(tempfile.mkdtemp()))
-history = []
-for steps in (200, 800):
-    run_steps(models[2], step, history, [LogLine(), grids], steps, 100, together=step.together)
-    gc.collect()
-    info = mallinfo2()
-    print("used", info.uordblks + info.hblkhd, sys.getallocatedblocks())
-"""
-    )
+    status, out, err = run(tmp_path, take_steps_and_count, engine)
+    assert status == 0, err
     (early, early_objects), (late, late_objects) = (
-        map(int, line) for line in re.findall(r"used (\d+) (\d+)", printed)
+        map(int, line) for line in re.findall(r"used (\d+) (\d+)", out)
     )
     assert early > 50e6  # TensorFlow's own memory is in it
     assert (late - early) / 600 < 500  # bytes a step
     assert 4 <= (late_objects - early_objects) / 600 < 8  # what the history keeps of a step
+
+
+def take_steps_and_count(engine):
+    """Takes 200 steps, and 600 more; prints the bytes and the objects in use after either."""
+    fields = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+    class Mallinfo2(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in fields.split()]
+
+    mallinfo2 = ctypes.CDLL(None).mallinfo2
+    mallinfo2.restype = Mallinfo2
+    gan = conftest.Gan("dcgan_mnist", dcgan_mnist, 0)
+    models = gan.models(image_size=8)
+    images = np.zeros((10, 8, 8), np.uint8)
+    step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, engine=engine)
+    noise_input = step.latent.draw(step.rng, 16)
+    callbacks = [LogLine(), SampleGrid(models[0], noise_input, RunFolder(Path("grids")).grid)]
+    history = []
+    for steps in (200, 800):
+        together = step.steps_per_execution
+        run_steps(models[2], step, history, callbacks, steps, 100, steps_per_execution=together)
+        gc.collect()
+        info = mallinfo2()
+        print("used", info.uordblks + info.hblkhd, sys.getallocatedblocks())

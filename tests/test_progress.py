@@ -1,13 +1,12 @@
-"""How a run tells how far it is: on a real pseudo-terminal, and in a file."""
+"""Progress: on a real pseudo-terminal, and in a file."""
 
 import fcntl
 import io
 import os
 import pty
 import re
+import select
 import struct
-import subprocess
-import sys
 import termios
 
 import numpy as np
@@ -15,9 +14,10 @@ import pyte
 import pytest
 from rich.console import Console
 
+from common.runs.history import StepRecord
 from common.training.callbacks.progress import LogLine, ProgressBar
-from common.training.train import run_steps
-from conftest import ENVIRONMENT, ROOT
+from common.training.loop import run_steps
+from processes import run, spawn
 
 LINES, COLUMNS = 300, 120
 LINE = re.compile(r"(\d+): \[discriminator loss: [\d.]+, acc: [\d.]+\] \[adversarial loss: .*\]")
@@ -62,7 +62,7 @@ def test_the_chapters_log_line(capsys):
 def test_a_line_at_each_interval(gan, small_data, rng, capsys, already, interval, expected):
     models = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
-    history = [(0.0,) * 5] * already
+    history = [StepRecord(*[0.0] * 5)] * already
     capsys.readouterr()
     run_steps(models[2], step, history, [LogLine(interval, 7)], train_steps=7, save_interval=2)
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == expected
@@ -76,35 +76,32 @@ def data(tmp_path_factory):
     return file
 
 
-def command(data, *flags):
-    program = [sys.executable, ROOT / "cgan_mnist.py", "--data", data, "--train-steps=60"]
-    return [*program, "--batch-size=4", "--seed=2", "--save-interval=25", *flags]
+def flags(data, *more):
+    return [
+        *(f"--data={data}", "--train-steps=60", "--batch-size=4", "--seed=2", "--save-interval=25"),
+        *("--engine=compiled", *more),
+    ]
 
 
 def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
-    """What a program writes to a terminal, and what can be read there at the end."""
+    """What the CGAN's program writes to a terminal, and what can be read there at the end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-    process = subprocess.Popen(
-        arguments,
-        cwd=folder,
-        env=ENVIRONMENT | {"TERM": term},
-        stdin=subprocess.DEVNULL,
-        stdout=slave,
-        stderr=slave if errors_too else subprocess.DEVNULL,
+    process = spawn(
+        folder,
+        "cgan_mnist",
+        *arguments,
+        environment={"TERM": term},
+        terminal=os.ttyname(slave),
+        errors_too=errors_too,
     )
-    os.close(slave)
     written = b""
-    while True:
-        try:
-            read = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not read:
-            break
-        written += read
+    while process.poll() is None or select.select([master], [], [], 0)[0]:
+        if select.select([master], [], [], 0.1)[0]:
+            written += os.read(master, 65536)
+    os.close(slave)
     os.close(master)
-    assert process.wait(timeout=60) == 0, written.decode()
+    assert process.wait() == 0, written.decode()
     return written.decode(), on_a_screen(written, COLUMNS)
 
 
@@ -116,7 +113,7 @@ def on_a_screen(written, columns):
 
 
 def test_a_bar_on_a_terminal(data, tmp_path):
-    written, screen = on_a_terminal(tmp_path, command(data))
+    written, screen = on_a_terminal(tmp_path, flags(data))
     assert not LINE.search(written)  # no log line beside it
     *above, bar = screen
     # a single one, drawn over and over, and in front of it what was there is still whole
@@ -144,7 +141,7 @@ def test_a_bar_on_a_terminal(data, tmp_path):
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_all_figures_fit(width):
     """Of the chapter's 40,000 steps, at the width of an old terminal, and from the start."""
-    history = [(0.556, 0.73, 1.062, 0.29, 0.215)] * 19999
+    history = [StepRecord(0.556, 0.73, 1.062, 0.29, 0.215)] * 19999
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=width)
     with ProgressBar("cgan_mnist", 40000, history, console):
@@ -157,7 +154,7 @@ def test_all_figures_fit(width):
 
 
 def test_lines_above_the_bar_where_asked_for(data, tmp_path):
-    _, screen = on_a_terminal(tmp_path, command(data, "--log-interval=20"))
+    _, screen = on_a_terminal(tmp_path, flags(data, "--log-interval=20"))
     lines = [LINE.fullmatch(line) for line in screen]
     assert [line[1] for line in lines if line] == ["19", "39", "59"]
     assert "60/60" in screen[-1]
@@ -165,17 +162,14 @@ def test_lines_above_the_bar_where_asked_for(data, tmp_path):
 
 
 def test_a_terminal_that_can_not_move_its_cursor_gets_lines(data, tmp_path):
-    written, screen = on_a_terminal(tmp_path, command(data), term="dumb")
+    written, screen = on_a_terminal(tmp_path, flags(data), term="dumb")
     assert "\x1b" not in written
     assert LINE.fullmatch(screen[-1])[1] == "59"
 
 
 def test_lines_in_a_file(data, tmp_path):
-    done = subprocess.run(
-        command(data, "--log-interval=25"), cwd=tmp_path, env=ENVIRONMENT, capture_output=True
-    )
-    text = done.stdout.decode()
-    assert done.returncode == 0, done.stderr
+    status, text, err = run(tmp_path, "cgan_mnist", *flags(data, "--log-interval=25"))
+    assert status == 0, err
     assert "\x1b" not in text
     assert "\r" not in text
     lines = [LINE.fullmatch(line) for line in text.splitlines()]
@@ -184,11 +178,8 @@ def test_lines_in_a_file(data, tmp_path):
 
 def test_quiet(data, tmp_path):
     """On a terminal, and into a file."""
-    written, _ = on_a_terminal(tmp_path, command(data, "--quiet"))
+    written, _ = on_a_terminal(tmp_path, flags(data, "--quiet"))
     assert written == ""
-    done = subprocess.run(
-        command(data, "--quiet", "--overwrite"), cwd=tmp_path, env=ENVIRONMENT, capture_output=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert run(tmp_path, "cgan_mnist", *flags(data, "--quiet", "--overwrite")) == (0, "", "")
     assert (tmp_path / "cgan_mnist.h5").exists()
     assert (tmp_path / "cgan_mnist" / "evolution.gif").exists()

@@ -3,15 +3,16 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
-import dcgan_mnist
 from common.cli import Parser
 from common.errors import UserError
 from common.gan.data import MNIST
-from common.runs.run import Run
+from common.training.start import start_run
+from processes import HANG_SECONDS, spawn
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def start(tmp_path, small_data):
     def open_run(*flags, data="set.npz"):
         data_flags = [f"--data={tmp_path / data}"] if data else []
         flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
-        run = Run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(flags))
+        run = start_run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(flags))
         runs.append(run)
         return run
 
@@ -36,7 +37,7 @@ def start(tmp_path, small_data):
 def started(start, tmp_path):
     """The folder of a run that has reached step 7."""
     run = start("--seed=3", "--batch-size=8", "--train-steps=20")
-    run.begin()
+    run.claim()
     run.close()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
@@ -55,7 +56,7 @@ def contents(folder):
 
 
 def test_the_folder_explains_itself(start, tmp_path):
-    start("--seed=3", "--batch-size=8").begin()
+    start("--seed=3", "--batch-size=8").claim()
     config = json.loads((tmp_path / "runs" / "dcgan_mnist" / "config.json").read_text())
     assert config["flags"] == {
         "train_steps": 40000,
@@ -99,9 +100,9 @@ def test_the_folder_explains_itself(start, tmp_path):
 def test_the_projects_own_data_is_found_where_the_project_is(start):
     """Whatever its folder was called when the run began: config.json can go along with it."""
     run = start("--seed=3", data=None)
-    run.begin()
+    run.claim()
     run.close()
-    config = json.loads((run.folder / "config.json").read_text())
+    config = json.loads(run.folder.config.read_text())
     assert config["flags"]["data"] == "data/mnist.npz"
     assert start("--resume", data=None).options.data == MNIST
 
@@ -116,7 +117,7 @@ def test_a_run_is_not_overwritten_by_accident(start, started):
         start("--seed=3", "--batch-size=8", "--train-steps=20")
     assert str(caught.value) == (
         f"{started} holds a run that has reached step 7: "
-        "add --resume to go on with it, or --overwrite to start afresh"
+        "add --resume to continue it, or --overwrite to start afresh"
     )
     assert contents(started) == before
 
@@ -126,7 +127,7 @@ def test_a_generator_from_elsewhere_is_not_overwritten_by_accident(start, tmp_pa
     (tmp_path / "runs" / "dcgan_mnist.h5").write_text("precious")
     with pytest.raises(UserError, match=r"dcgan_mnist.h5 is there already: move it away"):
         start()
-    start("--overwrite").begin()
+    start("--overwrite").claim()
     assert (
         tmp_path / "runs" / "dcgan_mnist.h5"
     ).read_text() == "precious"  # until there is a new one
@@ -148,7 +149,7 @@ def test_overwrite_starts_afresh(start, started):
         (started / name).write_text("mine")
     run = start("--overwrite", "--seed=4")
     assert (started / "00005.png").exists()  # nothing is lost while the run may still not begin
-    run.begin()
+    run.claim()
     assert contents(started).keys() == {"config.json", "lock", *mine}
     assert json.loads((started / "config.json").read_text())["flags"]["seed"] == 4
 
@@ -161,7 +162,7 @@ def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
     assert run.options.save_interval == 3
     assert run.options.data == tmp_path / "set.npz"
     before = contents(started)
-    run.begin()
+    run.claim()
     after = contents(started)
     config = json.loads(after.pop("config.json"))
     config_before = json.loads(before.pop("config.json"))
@@ -183,7 +184,7 @@ def test_runs_of_earlier_versions_may_go_on(start, started):
     run.close()
     run = start("--resume", "--tensorboard")
     assert run.options.tensorboard is True
-    run.begin()
+    run.claim()
     assert json.loads(file.read_text())["flags"]["tensorboard"] is True
 
 
@@ -216,7 +217,7 @@ def test_other_data_is_refused_and_the_same_elsewhere_is_not(start, started, sma
 
 
 def test_there_must_be_a_run_to_resume(start):
-    with pytest.raises(UserError, match="holds no run to go on with: leave out --resume"):
+    with pytest.raises(UserError, match="holds no run to resume: leave out --resume"):
         start("--resume")
 
 
@@ -273,26 +274,21 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
     assert (started / "checkpoints" / "00007.npz").exists()
 
 
+def train_until_killed(*flags):
+    run = start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags))
+    print("locked", flush=True)
+    time.sleep(HANG_SECONDS)
+    run.close()
+
+
 def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
     """By a lock that a process takes with it, however it ends."""
-    code = (
-        "import sys; from common.cli import Parser; from common.runs.run import Run;"
-        "run = Run('dcgan_mnist', Parser('dcgan_mnist', '', '').options(sys.argv[1:]));"
-        "print('locked', flush=True); sys.stdin.read()"
-    )
-    root = dcgan_mnist.__file__.rpartition("/")[0]
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, "--outdir", tmp_path / "runs"],
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert other.stdout.readline() == b"locked\n"
-        for flags in ([], ["--overwrite"], ["--resume"]):
-            with pytest.raises(UserError, match=r"another process is training in .*--outdir"):
-                start(*flags)
-    finally:
-        other.kill()
-        other.communicate()
+    flags = [f"--outdir={tmp_path / 'runs'}", f"--data={tmp_path / 'set.npz'}"]
+    other = spawn(tmp_path, train_until_killed, *flags)
+    other.wait_for_line("locked")
+    for flags in ([], ["--overwrite"], ["--resume"]):
+        with pytest.raises(UserError, match=r"another process is training in .*--outdir"):
+            start(*flags)
+    other.kill()
+    other.wait()
     start()

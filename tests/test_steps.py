@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.gan.data import load_data
-from common.gan.step import FIGURES
-from common.training.train import run_steps
+from common.gan.step import METRICS
+from common.training.loop import run_steps
 
 
 class Spy:
@@ -23,19 +23,19 @@ class Spy:
             predicted = np.array(model(x, training=model.name != "discriminator"))
             for network, weights in zip(watched, before, strict=True):
                 network.set_weights(weights)  # the prediction has moved BN's statistics
-            figures = train_on_batch(x, y)
+            metrics = train_on_batch(x, y)
             after = [w.get_weights() for w in watched]
             self.calls.append(
                 {
                     "x": [np.array(part) for part in x],
                     "y": y,
                     "predicted": predicted,
-                    "figures": figures,
+                    "metrics": metrics,
                     "before": before,
                     "after": after,
                 }
             )
-            return figures
+            return metrics
 
         model.train_on_batch = recorded
 
@@ -47,7 +47,7 @@ def spied(gan, small_data):
     d = Spy(discriminator, (generator, discriminator))
     a = Spy(adversarial, (generator, discriminator))
     step = gan.step(models, *small_data, np.random.default_rng(0), batch_size=6)
-    logs = [dict(zip(FIGURES, step()[0], strict=True)) for _ in range(3)]
+    logs = [dict(zip(METRICS, step()[0], strict=True)) for _ in range(3)]
     assert len(d.calls) == len(a.calls) == 3
     return generator, d.calls, a.calls, logs
 
@@ -131,7 +131,7 @@ def test_g_is_told_that_its_fakes_are_real(spied, gan):
     assert not np.array_equal(noises[0], noises[1])
 
 
-def test_figures_are_this_batchs_own(spied):
+def test_metrics_are_this_batchs_own(spied):
     """Keras before 3.15 returned means over all batches so far."""
     _, d_calls, a_calls, logs = spied
     for name, calls in [("discriminator", d_calls), ("adversarial", a_calls)]:
@@ -183,14 +183,15 @@ def test_both_keep_learning_when_the_batch_size_changes(gan, small_data, rng):
 
 @pytest.fixture(scope="module")
 def both_engines(gan):
-    """20 steps on real MNIST with each engine: `[(figures, variables by name), ...]`."""
+    """5 steps on real MNIST with each engine: `[(metrics, variables by name, rng state), ...]`."""
     x_train, y_train = load_data()
     results = []
     for engine in ("train_on_batch", "compiled"):
         models = gan.models()
-        step = gan.step(models, x_train, y_train, np.random.default_rng(0), engine=engine)
-        figures = step(20)
-        results.append((figures, variables(models), step.rng.bit_generator.state))
+        rng = np.random.default_rng(0)
+        step = gan.step(models, x_train, y_train, rng, batch_size=8, engine=engine)
+        metrics = step(5)
+        results.append((metrics, variables(models), step.rng.bit_generator.state))
     return results
 
 
@@ -207,26 +208,34 @@ def variables(models) -> dict[str, np.ndarray]:
 
 def test_engines_compute_the_same(both_engines):
     """Losses, accuracies, weights, optimizers, random generator: bit for bit."""
-    (figures, weights, rng_state), (compiled_figures, compiled_weights, compiled_rng) = both_engines
-    assert figures.shape == (20, 4)
-    assert figures.dtype == compiled_figures.dtype == np.float32
-    assert len(set(figures[:, 0])) == 20  # of steps that differ
-    np.testing.assert_array_equal(figures, compiled_figures)
+    (metrics, weights, rng_state), (compiled_metrics, compiled_weights, compiled_rng) = both_engines
+    assert metrics.shape == (5, 4)
+    assert metrics.dtype == compiled_metrics.dtype == np.float32
+    assert len(set(metrics[:, 0])) == 5  # of steps that differ
+    np.testing.assert_array_equal(metrics, compiled_metrics)
     assert weights.keys() == compiled_weights.keys()
     for name in weights:
         np.testing.assert_array_equal(weights[name], compiled_weights[name], err_msg=name)
     assert rng_state == compiled_rng
 
 
-def test_steps_may_be_taken_together(gan, small_data):
-    """However many steps are asked for at once, they are the same steps, and all are told of."""
+def test_steps_of_one_call(gan, small_data):
+    """However many steps are asked for at once, they are the same steps, each with its metrics."""
     histories = []
-    for together in (1, 4):
+    for steps_per_execution in (1, 4):
         models = gan.models(image_size=8)
         rng = np.random.default_rng(0)
         step = gan.step(models, *small_data, rng, batch_size=6, engine="compiled")
         history = []
-        run_steps(models[2], step, history, [], 11, save_interval=7, together=together)
+        run_steps(
+            models[2],
+            step,
+            history,
+            [],
+            train_steps=11,
+            save_interval=7,
+            steps_per_execution=steps_per_execution,
+        )
         histories.append([row[:4] for row in history])
     assert len(histories[0]) == 11
     assert histories[0] == histories[1]

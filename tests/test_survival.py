@@ -5,10 +5,10 @@ import errno
 import json
 import os
 import re
+import resource
 import signal
 import stat
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -21,68 +21,48 @@ from PIL import Image
 import cgan_mnist
 import dcgan_mnist
 from common.gan.models import compile_model
-from conftest import ENVIRONMENT, ROOT, assert_same_run, history
+from common.gan.step import AlternatingStep
+from conftest import assert_same_run, history
+from processes import run, spawn
 
 FLAGS = (
     *("--data=../set.npz", "--batch-size=4", "--seed=2"),
     *("--train-steps=60", "--save-interval=20", "--checkpoint-interval=6"),
 )
 
-# The program with steps that take a while, so that a signal can find it in the middle of its run.
-SLOWLY = f"""
-import signal, sys, time
-sys.path.insert(0, {str(ROOT)!r})
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
-import dcgan_mnist
-from common.gan.step import AlternatingStep
-step = AlternatingStep.__call__
-AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or step(self, count)
-dcgan_mnist.main()
-"""
+QUICK = ("--train-steps=24", "--save-interval=12", "--log-interval=1")
 
 
-def spawn(folder: Path, name: str, *flags: str) -> subprocess.Popen:
-    folder.mkdir(exist_ok=True)
-    program = ["-c", SLOWLY] if name == SLOWLY else [ROOT / f"{name}.py"]
-    return subprocess.Popen(
-        [sys.executable, *program, *flags, "--log-interval=1"],
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def slowly(*arguments):
+    """The DCGAN's program with steps that take a while, so that a signal meets it in a step."""
+    # which a job in the background ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    take = AlternatingStep.__call__
+    AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or take(self, count)
+    dcgan_mnist.main(arguments)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    """The folder of each program's run that nothing happened to."""
+    """The folder of a program's run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10
     np.savez(folder / "set.npz", x_train=images, y_train=labels)
     done = {}
 
-    def run(name):
-        if name not in done:
-            done[name] = folder / name
-            out, err = spawn(done[name], name, *FLAGS).communicate(timeout=120)
-            assert err == ""
-            assert out.splitlines()[-1].startswith("59: ")
-        return done[name]
+    def of(name, *flags):
+        if (name, flags) not in done:
+            done[name, flags] = folder / f"{name}-{len(done)}"
+            status, out, err = run(done[name, flags], name, *FLAGS, *flags)
+            assert (status, err) == (0, "")
+            assert re.match(r"\d+: ", out.splitlines()[-1])
+        return done[name, flags]
 
-    return run
-
-
-def wait_for_line(process: subprocess.Popen, start: str) -> None:
-    for line in process.stdout:
-        if line.startswith(start):
-            return
-    raise AssertionError(process.stderr.read())
+    return of
 
 
-def wait_for_half_a_file(process: subprocess.Popen, folder: Path) -> None:
+def wait_for_half_a_file(process, folder: Path) -> None:
     """Until one is being written, under its temporary name and not yet complete.
 
     Or until the process has ended, where the machine was too busy for us to see one.
@@ -91,6 +71,36 @@ def wait_for_half_a_file(process: subprocess.Popen, folder: Path) -> None:
         pass
 
 
+def kill_and_resume(expected, name, flags, moments):
+    """Kills a run at some moments and resumes it each time; the end is as expected."""
+    folder = expected.parent / f"{expected.name}-killed"
+    start = flags
+    for moment in moments:
+        process = spawn(folder, name, *start, "--log-interval=1")
+        if moment == "half":
+            process.wait_for_line("")  # which it prints when it goes on
+            wait_for_half_a_file(process, folder / name / "checkpoints")
+        elif moment == "generator":
+            process.wait_for_line("")
+            wait_for_half_a_file(process, folder)
+        else:
+            process.wait_for_line(moment)
+        process.kill()
+        process.wait()
+        process.close()
+        # before the first step there is no run, and the command is simply given again
+        start = ("--resume",) if (folder / name / "config.json").exists() else flags
+    assert run(folder, name, *start, "--log-interval=1")[::2] == (0, "")
+    assert_same_run(folder, expected, name)
+
+
+def test_kill_9(uninterrupted):
+    """In the middle of a step, and while a checkpoint is written."""
+    expected = uninterrupted("cgan_mnist", *QUICK)
+    kill_and_resume(expected, "cgan_mnist", (*FLAGS, *QUICK), ["9: ", "half"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "moments"),
     [
@@ -98,72 +108,65 @@ def wait_for_half_a_file(process: subprocess.Popen, folder: Path) -> None:
         ("cgan_mnist", ["20: ", "half", "generator"]),
     ],
 )
-def test_kill_9(uninterrupted, name, moments):
+def test_kill_9_again_and_again(uninterrupted, name, moments):
     """Before the first step, in the middle of one, and while one of the files is written."""
-    expected = uninterrupted(name)
-    folder = expected.parent / f"{name}-killed"
-    flags = FLAGS
-    for moment in moments:
-        process = spawn(folder, name, *flags)
-        if moment == "half":
-            wait_for_line(process, "")  # which it prints when it goes on
-            wait_for_half_a_file(process, folder / name / "checkpoints")
-        elif moment == "generator":
-            wait_for_line(process, "")
-            wait_for_half_a_file(process, folder)
-        else:
-            wait_for_line(process, moment)
-        process.kill()
-        process.communicate()
-        # before the first step there is no run, and the command is simply given again
-        flags = ("--resume",) if (folder / name / "config.json").exists() else FLAGS
-    _, err = spawn(folder, name, *flags).communicate(timeout=120)
-    assert err == ""
-    assert_same_run(folder, expected, name)
+    kill_and_resume(uninterrupted(name, "--log-interval=1"), name, FLAGS, moments)
 
 
-def test_signals(uninterrupted):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal(uninterrupted, number):
+    """It ends a run in good order, and the resumed run ends as if nothing had happened."""
+    expected = uninterrupted("dcgan_mnist", *QUICK)
+    folder = expected.parent / f"signal-{number}"
+    assert 4 < stopped_by(folder, (*FLAGS, *QUICK), "3: ", number) < 24
+    assert run(folder, "dcgan_mnist", "--resume")[::2] == (0, "")
+    assert_same_run(folder, expected, "dcgan_mnist")
+
+
+def stopped_by(folder, flags, moment, number):
+    """The steps after which a signal has stopped a run."""
+    process = spawn(folder, slowly, *flags, "--log-interval=1")
+    process.wait_for_line(moment)
+    process.send_signal(number)
+    out, err = process.communicate()
+    assert process.returncode == 128 + number
+    steps = int((out.splitlines() or [moment])[-1].split(":")[0]) + 1
+    assert err == (
+        f"stopped after {steps} steps; checkpoint in dcgan_mnist/checkpoints, "
+        "generator in dcgan_mnist.h5; resume with --resume\n"
+    )
+    assert (folder / "dcgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
+    assert (folder / "dcgan_mnist.h5").exists()
+    assert len(history(folder, "dcgan_mnist")) == 1 + steps
+    return steps
+
+
+@pytest.mark.slow
+def test_signals_one_after_the_other(uninterrupted):
     """SIGINT and SIGTERM end a run in good order; twice, they end it at once."""
-    expected = uninterrupted("dcgan_mnist")
+    expected = uninterrupted("dcgan_mnist", "--log-interval=1")
     folder = expected.parent / "signalled"
-    flags = FLAGS
-    for moment, number in [("3: ", signal.SIGINT), ("15: ", signal.SIGTERM)]:
-        process = spawn(folder, SLOWLY, *flags)
-        wait_for_line(process, moment)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 128 + number
-        steps = int(out.splitlines()[-1].split(":")[0]) + 1 if out else int(moment[:-2]) + 1
-        assert err == (
-            f"stopped after {steps} steps; checkpoint in dcgan_mnist/checkpoints, "
-            "generator in dcgan_mnist.h5; go on with --resume\n"
-        )
-        assert steps < 60
-        assert (folder / "dcgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
-        assert (folder / "dcgan_mnist.h5").exists()
-        assert len(history(folder, "dcgan_mnist")) == 1 + steps
-        flags = ("--resume",)
+    stopped_by(folder, FLAGS, "3: ", signal.SIGINT)
+    assert stopped_by(folder, ("--resume",), "15: ", signal.SIGTERM) < 60
 
-    process = spawn(folder, SLOWLY, "--resume")
-    wait_for_line(process, "25: ")
+    process = spawn(folder, slowly, "--resume", "--log-interval=1")
+    process.wait_for_line("25: ")
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode in (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT)
     assert "Traceback" not in err
 
-    _, err = spawn(folder, "dcgan_mnist", "--resume").communicate(timeout=120)
-    assert err == ""
+    assert run(folder, "dcgan_mnist", "--resume")[::2] == (0, "")
     assert_same_run(folder, expected, "dcgan_mnist")
 
 
 def test_a_finished_run_may_grow(uninterrupted):
-    expected = uninterrupted("dcgan_mnist")
+    expected = uninterrupted("dcgan_mnist", *QUICK)
     folder = expected.parent / "grown"
-    for flags in ((*FLAGS, "--train-steps=40"), ("--resume", "--train-steps=60")):
-        _, err = spawn(folder, "dcgan_mnist", *flags).communicate(timeout=120)
-        assert err == ""
+    for flags in ((*FLAGS, *QUICK, "--train-steps=12"), ("--resume", "--train-steps=24")):
+        assert run(folder, "dcgan_mnist", *flags)[::2] == (0, "")
     assert_same_run(folder, expected, "dcgan_mnist")
 
 
@@ -190,12 +193,12 @@ def run_here(tmp_path, small_data, capsys):
 def test_a_finished_run_says_so(run_here):
     assert run_here(*run_here.flags, "--train-steps=2")[0] == 0
     for flags, told in (
-        ((), "has, as asked for, taken 2 steps"),
-        (("--train-steps=3",), "goes on after 2 steps"),
+        ((), "all 2 steps have been taken already"),
+        (("--train-steps=3",), "resumed after 2 steps"),
     ):
         status, out, err = run_here("--resume", *flags)
         assert (status, err) == (0, "")
-        assert f"{run_here.folder / 'dcgan_mnist'} {told}\n" in out
+        assert f"{run_here.folder / 'dcgan_mnist'}: {told}\n" in out
 
 
 def assert_whole(folder: Path) -> None:
@@ -222,6 +225,7 @@ def assert_whole(folder: Path) -> None:
             assert file.name == "lock"
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_each_write_in_turn(run_here, monkeypatch, tmp_path):
     """The kernel's "No space left on device" is put in when a file is written to its end."""
     flags = (*run_here.flags, "--train-steps=4", "--save-interval=2")
@@ -253,29 +257,22 @@ def test_a_full_disk_at_each_write_in_turn(run_here, monkeypatch, tmp_path):
     assert_same_run(run_here.folder, other, "dcgan_mnist")
 
 
+def limited(size, *arguments):
+    """The DCGAN's program where files cannot be larger."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    dcgan_mnist.main(arguments)
+
+
 def test_a_file_that_cannot_grow(uninterrupted):
     """A limit on the size of files makes the kernel itself fail a write in the middle."""
-    pytest.importorskip("resource")
-    folder = uninterrupted("dcgan_mnist").parent
-    code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); "
-        "import dcgan_mnist; dcgan_mnist.main(sys.argv[3:])"
-    )
-    (folder / "limited").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", code, ROOT, str(10**6), *FLAGS],
-        cwd=folder / "limited",
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2
+    folder = uninterrupted("dcgan_mnist", *QUICK).parent / "limited"
+    status, _, err = run(folder, limited, 10**6, *FLAGS)
+    assert status == 2
     line = "cannot write dcgan_mnist/checkpoints/00006.npz: File too large"
-    assert done.stderr == f"dcgan_mnist.py: error: {line}\n"
-    files = {file.name for file in (folder / "limited").rglob("*") if file.is_file()}
+    assert err == f"dcgan_mnist.py: error: {line}\n"
+    files = {file.name for file in folder.rglob("*") if file.is_file()}
     assert files == {"config.json", "history.csv", "lock"}
-    assert_whole(folder / "limited")
+    assert_whole(folder)
 
 
 @pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
@@ -312,7 +309,7 @@ def test_overwriting_waits_for_the_first_step(run_here, monkeypatch):
     assert run_here(*flags)[0] == 0
     before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
     bad = np.full((40, 8, 8), np.nan)
-    monkeypatch.setattr("common.gan.data.RealImages.take", lambda self, i: [bad[i, ..., None]])
+    monkeypatch.setattr("common.gan.batches.RealImages.take", lambda self, i: [bad[i, ..., None]])
     status, _, err = run_here(*flags, "--overwrite", "--seed=9", "--checkpoint-interval=1")
     assert status == 2
     assert "training has diverged" in err

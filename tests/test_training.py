@@ -1,4 +1,4 @@
-"""The loop: how long it runs and what callbacks are told."""
+"""The loop: how long it runs, and how it calls callbacks."""
 
 import csv
 import time
@@ -6,12 +6,12 @@ import time
 import keras
 import pytest
 
-from common.gan.step import FIGURES
-from common.training.train import run_steps
+from common.gan.step import METRICS
+from common.training.loop import run_steps
 
 
 class Recorder(keras.callbacks.Callback):
-    """Writes down everything it is told."""
+    """Records how it is called."""
 
     def __init__(self):
         super().__init__()
@@ -41,37 +41,37 @@ def model():
     return keras.Sequential([keras.Input((1,))])
 
 
-def figures(value: float) -> dict[str, float]:
-    return dict.fromkeys(FIGURES, value)
+def metrics(value: float) -> dict[str, float]:
+    return dict.fromkeys(METRICS, value)
 
 
 def counting_step():
-    """A step whose figures are 1, 2, 3, ..."""
+    """A step whose metrics are 1, 2, 3, ..."""
     count = iter(range(1, 10**6))
     return lambda steps: [[float(next(count))] * 4 for _ in range(steps)]
 
 
-def test_callbacks_are_told_what_fit_tells_them(model):
+def test_callbacks_are_called_as_by_fit(model):
     recorder = Recorder()
     run_steps(model, counting_step(), [], [recorder], train_steps=5, save_interval=2)
     assert recorder.events == [
         "train begins",
         "epoch 0 begins",
         "batch 0 begins",
-        ("batch 0 ends", figures(1.0)),
+        ("batch 0 ends", metrics(1.0)),
         "batch 1 begins",
-        ("batch 1 ends", figures(2.0)),
-        ("epoch 0 ends", figures(1.5)),
+        ("batch 1 ends", metrics(2.0)),
+        ("epoch 0 ends", metrics(1.5)),
         "epoch 1 begins",
         "batch 0 begins",
-        ("batch 0 ends", figures(3.0)),
+        ("batch 0 ends", metrics(3.0)),
         "batch 1 begins",
-        ("batch 1 ends", figures(4.0)),
-        ("epoch 1 ends", figures(3.5)),
+        ("batch 1 ends", metrics(4.0)),
+        ("epoch 1 ends", metrics(3.5)),
         "epoch 2 begins",
         "batch 0 begins",
-        ("batch 0 ends", figures(5.0)),
-        ("epoch 2 ends", figures(5.0)),
+        ("batch 0 ends", metrics(5.0)),
+        ("epoch 2 ends", metrics(5.0)),
         "train ends",
     ]
     assert recorder.model is model
@@ -82,7 +82,7 @@ def test_kerass_own_callbacks_work(model, tmp_path):
     history = keras.callbacks.History()
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     run_steps(model, counting_step(), [], [history, logger], train_steps=6, save_interval=3)
-    assert history.history == {name: [2.0, 5.0] for name in FIGURES}
+    assert history.history == {name: [2.0, 5.0] for name in METRICS}
     with (tmp_path / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["discriminator_loss"]) for row in rows] == [
@@ -106,7 +106,7 @@ def test_a_callback_may_stop_the_run(model):
     """Its epoch stays open, and the run that goes on closes it as if nothing had happened."""
     recorder, step, history = Recorder(), counting_step(), []
     run_steps(model, step, history, [StopAt(1), recorder], train_steps=6, save_interval=3)
-    assert recorder.events[-2:] == [("batch 1 ends", figures(2.0)), "train ends"]
+    assert recorder.events[-2:] == [("batch 1 ends", metrics(2.0)), "train ends"]
     assert [row[0] for row in history] == [1.0, 2.0]
 
     recorder.events.clear()
@@ -115,12 +115,12 @@ def test_a_callback_may_stop_the_run(model):
         "train begins",
         "epoch 0 begins",
         "batch 2 begins",
-        ("batch 2 ends", figures(3.0)),
-        ("epoch 0 ends", figures(2.0)),
+        ("batch 2 ends", metrics(3.0)),
+        ("epoch 0 ends", metrics(2.0)),
         "epoch 1 begins",
         "batch 0 begins",
-        ("batch 0 ends", figures(4.0)),
-        ("epoch 1 ends", figures(4.0)),
+        ("batch 0 ends", metrics(4.0)),
+        ("epoch 1 ends", metrics(4.0)),
         "train ends",
     ]
 
@@ -135,8 +135,8 @@ def test_history_has_the_seconds_of_each_step(model):
     assert sum(row[-1] for row in history) <= took
 
 
-def test_steps_are_taken_together_but_not_across_intervals(model):
-    """Callbacks hear of each step; finds the models where an interval leaves them."""
+def test_one_call_takes_several_steps_but_not_across_intervals(model):
+    """Callbacks are called for each step, and see the exact models at multiples of an interval."""
     taken = []
 
     class Watch(keras.callbacks.Callback):
@@ -149,7 +149,14 @@ def test_steps_are_taken_together_but_not_across_intervals(model):
 
     heard, history = [], []
     run_steps(
-        model, step, history, [Watch()], train_steps=19, save_interval=8, intervals=[5], together=4
+        model,
+        step,
+        history,
+        [Watch()],
+        train_steps=19,
+        save_interval=8,
+        intervals=[5],
+        steps_per_execution=4,
     )
     assert taken == [4, 1, 3, 2, 4, 1, 1, 3]  # ends at 4, 5, 8, 10, 14, 15, 16, 19
     assert heard == [(i % 8, float(i)) for i in range(19)]

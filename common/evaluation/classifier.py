@@ -1,9 +1,9 @@
-"""Which digit is it? The judge of the generators: a small convolutional network.
+"""The classifier that evaluations are based on: a small convolutional network.
 
     python -m common.evaluation.classifier [--data PATH] [--seed N] [--outdir DIR]
 
-trains it on the training images of a data set. The one for MNIST comes with this project, in data/,
-made by that command as it stands.
+trains one on the training images of a data set. The one for MNIST ships in data/; this command made
+it, with the default seed.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ import keras
 import numpy as np
 from keras import layers
 
-from common.cli import CommandParser, seed_number
+from common.cli import CommandParser
 from common.errors import UserError, first_line
-from common.files import check_writable, write_file
-from common.gan.data import MNIST, RealImages, checksum, load_data
-from common.runs.checkpoints import packed, unpacked
+from common.files import check_writable, packed, unpacked, write_file
+from common.flags import seed_number
+from common.gan.batches import scaled
+from common.gan.data import MNIST, checksum, load_data
+
+# The images and labels of one part of a data set, from `load_data`.
+Part = tuple[np.ndarray, np.ndarray]
 
 # What the shipped weights were trained with.
 SEED = 0
 EPOCHS = 8
-# Images that are read at a time.
-_BATCH = 500
+# Images classified at a time, to limit memory.
+_BATCH_SIZE = 500
 
 
 def build_classifier(num_labels: int) -> keras.Model:
     """Builds the network: four convolutions, the mean of each feature map, one Dense layer.
 
-    It takes images of any size, for it looks at the means of the last feature maps. These 128
-    numbers are the features in which a Frechet distance is measured.
+    It takes images of any size, because it averages the last feature maps. These 128 means are the
+    features that Frechet distances are measured in.
 
     Returns:
         The model from images, float32 of shape (batch, size, size, 1) in [0, 1], to two outputs:
@@ -47,7 +51,7 @@ def build_classifier(num_labels: int) -> keras.Model:
     x = layers.MaxPooling2D(padding="same")(x)
     for filters in (32, 64, 128):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
-        # moving statistics that keep up also where a data set is small, and steps are few
+        # fast moving statistics, because a small data set has few updates
         x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu")(x)
         if filters == 64:
@@ -68,21 +72,22 @@ class Classifier:
         self.model = model
         self.num_labels: int = model.outputs[1].shape[1]
 
-    def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Looks at images.
+    def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Classifies images.
 
         Args:
             images: float32 of shape (count, size, size, 1) in [0, 1].
 
         Returns:
-            Their features, float64 of shape (count, 128), and the labels read, int64 of shape
+            Their features, float64 of shape (count, 128), and predicted labels, int64 of shape
             (count,).
         """
         features, labels = [], []
-        for start in range(0, len(images), _BATCH):
-            # called, and not asked to predict, which Keras would compile with XLA
-            seen, probabilities = self.model(images[start : start + _BATCH], training=False)
-            features.append(seen.numpy().astype(np.float64))
+        for start in range(0, len(images), _BATCH_SIZE):
+            # not `model.predict`, which Keras would compile with XLA
+            batch = images[start : start + _BATCH_SIZE]
+            of_batch, probabilities = self.model(batch, training=False)
+            features.append(of_batch.numpy().astype(np.float64))
             labels.append(probabilities.numpy().argmax(axis=1))
         return np.concatenate(features), np.concatenate(labels)
 
@@ -95,11 +100,11 @@ def train_classifier(
     Args:
         images: uint8 of shape (N, size, size).
         labels: Integers of shape (N,), from 0.
-        seed: Of its initial weights and of the order of the images.
+        seed: Determines its initial weights and the order of the images.
         epochs: How often it sees each image.
     """
     runtime.seed_everything(seed)
-    x = RealImages(images).take(np.arange(len(images)))[0]
+    x = scaled(images)
     classifier = Classifier(build_classifier(int(labels.max()) + 1))
     network = keras.Model(classifier.model.inputs, classifier.model.outputs[1])
     steps = epochs * -(-len(x) // 128)
@@ -113,19 +118,21 @@ def train_classifier(
     return classifier
 
 
-def classifier_for(data: Path, outdir: Path, may_train: bool = True) -> Classifier:
-    """The classifier of a data set: shipped or made before, or else trained now and kept.
+def classifier_for(
+    train_part: Part, data: Path, outdir: Path, may_train: bool = True
+) -> Classifier:
+    """The classifier of a data set: one that ships or was made before, or a new one.
 
     Args:
-        data: The data set.
-        outdir: Where a new one is kept, and an earlier one looked for.
-        may_train: Whether there is time to train one, minutes on a CPU.
+        train_part: The training images and labels of the data set.
+        data: Its path, for messages.
+        outdir: Where a new classifier is kept, and an earlier one is looked for.
+        may_train: Whether a new one may be trained, which takes minutes on a CPU.
 
     Raises:
-        UserError: The data set or the file cannot be read, the file cannot be written, or there
-            is none and `may_train` is False.
+        UserError: The file cannot be read or written, or there is none and `may_train` is False.
     """
-    name = _file_name(data)
+    name = _file_name(train_part)
     for folder in (MNIST.parent, outdir):
         if (folder / name).exists():
             return _load(folder / name)
@@ -134,28 +141,27 @@ def classifier_for(data: Path, outdir: Path, may_train: bool = True) -> Classifi
             f"there is no classifier for {data} yet: make one first, with "
             f"python -m common.evaluation.classifier --data {data} --outdir {outdir}"
         )
-    return make_classifier(data, outdir)
+    return make_classifier(train_part, data, outdir)
 
 
-def make_classifier(data: Path, outdir: Path, seed: int = SEED) -> Classifier:
+def make_classifier(train_part: Part, data: Path, outdir: Path, seed: int = SEED) -> Classifier:
     """Trains the classifier of a data set, and keeps it in `outdir`.
 
     Raises:
-        UserError: The data set cannot be read, or the file cannot be written.
+        UserError: The file cannot be written.
     """
-    images, labels = load_data(data)
-    file = outdir / _file_name(data)
+    file = outdir / _file_name(train_part)
     check_writable(file)
     print(f"training a classifier on {data}, to be kept as {file}", flush=True)
-    classifier = train_classifier(images, labels, seed)
+    classifier = train_classifier(*train_part, seed)
     weights = {str(i): weight for i, weight in enumerate(classifier.model.get_weights())}
     write_file(file, packed(weights))
     return classifier
 
 
-def _file_name(data: Path) -> str:
-    """Named after the data, so that it is not taken for that of another data set."""
-    return f"classifier-{checksum(data)[:12]}.npz"
+def _file_name(train_part: Part) -> str:
+    """Named after the data, so that it is not used for another data set."""
+    return f"classifier-{checksum(*train_part)[:12]}.npz"
 
 
 def _load(file: Path) -> Classifier:
@@ -174,24 +180,25 @@ def _load(file: Path) -> Classifier:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = CommandParser("python -m common.evaluation.classifier", __doc__.splitlines()[0])
-    parser.add_data()
+    parser.add_flag("data")
     parser.add_argument(
         "--seed",
         type=seed_number,
         default=SEED,
         metavar="N",
-        help="of the weights that it starts from, and of the order of the images "
-        "(default: %(default)s)",
+        help="of the initial weights and the order of the images (default: %(default)s)",
     )
     parser.add_argument(
         "--outdir", type=Path, default=Path(), metavar="DIR", help="where to (default: here)"
     )
     options = parser.parse_args(argv)
     with parser.one_line_errors():
-        classifier = make_classifier(options.data, options.outdir, options.seed)
+        train_part = load_data(options.data)
+        classifier = make_classifier(train_part, options.data, options.outdir, options.seed)
         x_test, y_test = load_data(options.data, "test")
-        _, read = classifier.read(RealImages(x_test).take(np.arange(len(x_test)))[0])
-        print(f"it reads {np.mean(read == y_test):.2%} of the {len(x_test)} test images rightly")
+        _, predicted = classifier.predict(scaled(x_test))
+        share = np.mean(predicted == y_test)
+        print(f"it reads {share:.2%} of the {len(x_test)} test images rightly")
 
 
 if __name__ == "__main__":

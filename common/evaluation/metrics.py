@@ -1,7 +1,6 @@
-"""How far is one set of images from another?
+"""The metrics of an evaluation: distances between sets of images.
 
-The mathematics of an evaluation, of arrays alone. `real` and `fake` are features, one row for each
-image: float64 of shape (count, dimensions).
+`real` and `fake` are features, a row for each image: float64 of shape (count, dimensions).
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.metrics import pairwise_distances_argmin_min, pairwise_distances_chunked
 
-# MB that the distances of a chunk of images take.
+# MB for the distances of a chunk of images.
 _CHUNK = 32
 
 
@@ -22,10 +21,10 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
 
         |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-    Heusel et al. 2017, arXiv:1706.08500, equation 6 - there of Inception's features. The trace of
-    the root is the sum of the roots of the eigenvalues of S1 S2, which are real and not negative;
-    it exists also where the root itself does not, for features that are constant, or more than
-    images.
+    Heusel et al. 2017, arXiv:1706.08500, equation 6, where the features are Inception's. The trace
+    of the root is computed as the sum of the roots of the eigenvalues of S1 S2, which are real and
+    not negative. It exists also where the root itself does not: where features are constant, or
+    more than the images.
 
     Returns:
         0.0 or more; 0.0 for a set and itself.
@@ -40,14 +39,14 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     return max(0.0, float(distance))
 
 
-class Support(NamedTuple):
-    """How the places where two sets of images lie cover each other.
+class Prdc(NamedTuple):
+    """Precision, recall, density and coverage: how far two sets of images cover each other.
 
     Attributes:
-        precision: Share of fakes among the real images: equations 1 and 2 of [1].
-        recall: Share of real images among the fakes: the same, the other way round.
-        density: How many real neighbourhoods a fake lies in, over k: equation 4 of [2]. It is 1
-            for real images, and may be more.
+        precision: Share of fakes in a neighbourhood of real images: equations 1 and 2 of [1].
+        recall: Share of real images in a neighbourhood of fakes: the same with roles exchanged.
+        density: In how many real neighbourhoods a fake lies, divided by k: equation 4 of [2].
+            About 1 for real images; it may be more.
         coverage: Share of real images that have a fake in their neighbourhood: equation 6 of [2].
 
     [1] Kynkaanniemi et al.: Improved Precision and Recall Metric for Assessing Generative Models,
@@ -62,14 +61,14 @@ class Support(NamedTuple):
     coverage: float
 
 
-def support(real: np.ndarray, fake: np.ndarray, k: int) -> Support:
+def prdc(real: np.ndarray, fake: np.ndarray, k: int) -> Prdc:
     """Compares two sets by the neighbourhoods of their images.
 
-    The neighbourhood of an image is the ball around it that reaches to its k-th neighbour in its
-    own set. That neighbour itself is outside: a tie, which for two different sets does not occur.
+    The neighbourhood of an image is the open ball around it whose radius is the distance to its
+    k-th neighbour in its own set.
     """
     real_radii, fake_radii = _radii(real, k), _radii(fake, k)
-    neighbourhoods = []  # of real images, that each fake lies in
+    neighbourhoods = []  # how many real ones each fake lies in
     recalled = np.zeros(len(real), bool)
     nearest = np.full(len(real), np.inf)
     start = 0
@@ -80,7 +79,7 @@ def support(real: np.ndarray, fake: np.ndarray, k: int) -> Support:
         nearest = np.minimum(nearest, distances.min(axis=0))
         start += len(distances)
     counts = np.concatenate(neighbourhoods)
-    return Support(
+    return Prdc(
         precision=float(np.mean(counts > 0)),
         recall=float(recalled.mean()),
         density=float(counts.mean() / k),
@@ -95,25 +94,25 @@ def _radii(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-    """Euclidean distances of some rows of x to all of y, and so on to the last row."""
+    """Euclidean distances of the rows of x, some at a time, to all rows of y."""
     return pairwise_distances_chunked(x, y, working_memory=_CHUNK)
 
 
 def total_variation(counts: np.ndarray, other: np.ndarray) -> float:
-    """How far two histograms are from each other: what share of one would have to move.
+    """The total variation distance of two histograms: the share of one that would have to move.
 
     Args:
-        counts: Of each class, shape (num_labels,); not all 0.
-        other: As many.
+        counts: The images of each class, shape (num_labels,); not all 0.
+        other: The same.
 
     Returns:
-        From 0.0, the same shares, to 1.0, no class in common.
+        From 0.0 for the same shares to 1.0 for no class in common.
     """
     return float(np.abs(counts / counts.sum() - other / other.sum()).sum() / 2)
 
 
 def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the image that is nearest to each of some images, by the Euclidean distance of pixels.
+    """Finds the nearest of some images to each image, by the Euclidean distance of pixels.
 
     Args:
         images: float32 of shape (count, size, size, 1).

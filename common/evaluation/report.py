@@ -1,4 +1,4 @@
-"""How is an evaluation told, in a table and in a picture?"""
+"""The report of an evaluation: a table and a picture."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from common.files import write_file
 from common.pictures import DPI, image_grid, rgb
 
-# More classes than these are not told one by one.
-_FEW = 20
+# More classes than this are not listed one by one.
+_MAX_LISTED = 20
 
 
 class NearestTrainingImages(NamedTuple):
-    """How near images come to training images.
+    """The distances of images to their nearest training images.
 
     Attributes:
         pairs: The first ten generated images and the training image nearest to each: float32 of
@@ -34,7 +34,7 @@ class NearestTrainingImages(NamedTuple):
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures of `evaluation.evaluate` as lines of text."""
+    """The report of an evaluation as lines of text."""
     generated, training, k = report["generated"], report["training"], report["k"]
     lines = [
         f"{report['generator']}: {report['samples']} images, seed {report['seed']}, against the "
@@ -68,7 +68,7 @@ def table(report: dict[str, Any]) -> str:
     rows = {"class": None, "share": shares, "in training": of_data}
     if "digit_accuracy" in generated:
         rows["digit accuracy"] = report["digit_accuracy_of_each"]
-    if len(shares) <= _FEW:
+    if len(shares) <= _MAX_LISTED:
         for name, values in rows.items():
             cells = range(len(shares)) if values is None else (f"{value:.1%}" for value in values)
             lines.append(f"{name:16}" + "".join(f"{cell:>7}" for cell in cells))
@@ -84,10 +84,10 @@ def table(report: dict[str, Any]) -> str:
 
 
 def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path) -> None:
-    """Draws an evaluation: images with their nearest training images, and three diagrams.
+    """Draws an evaluation: images with their nearest training images, and two or three diagrams.
 
     Args:
-        report: The figures.
+        report: The report, as in evaluation.json.
         found: The nearest training images.
         path: The PNG file to write.
 
@@ -122,17 +122,28 @@ def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path
         all_axes.append(
             figure.add_axes((x / total[0], 65 / total[1], size[0] / total[0], size[1] / total[1]))
         )
+    _plot_shares(all_axes[0], report)
+    _plot_distances(all_axes[1], found)
+    if matrix is not None:
+        _plot_confusion(all_axes[2], np.array(matrix))
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=DPI)
+    write_file(path, png.getvalue())
 
-    axes = all_axes[0]
+
+def _plot_shares(axes: Axes, report: dict[str, Any]) -> None:
+    """How often each class is predicted."""
     for kind, offset in (("generated", -0.2), ("training", 0.2)):
         shares = [v for name, v in report[kind].items() if name.startswith("share_of_")]
         axes.bar(np.arange(len(shares)) + offset, np.array(shares) * 100, 0.4, label=kind)
     axes.set(title="classes, as the classifier reads them", xlabel="class", ylabel="share (%)")
     _legend(axes)
-    if len(shares) <= _FEW:
+    if len(shares) <= _MAX_LISTED:
         axes.set_xticks(range(len(shares)))
 
-    axes = all_axes[1]
+
+def _plot_distances(axes: Axes, found: NearestTrainingImages) -> None:
+    """How far generated images and test images are from the nearest training image."""
     both = {"generated": found.distances, "test images": found.test_distances}
     bins = np.histogram_bin_edges(np.concatenate([*both.values()]), 50).tolist()
     for name, distances in both.items():
@@ -140,31 +151,23 @@ def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path
     axes.set(title="nearest training image", xlabel="distance (pixel values)", ylabel="images")
     _legend(axes)
 
-    if matrix is not None:
-        axes = all_axes[2]
-        rows = np.array(matrix) / np.array(matrix).sum(axis=1, keepdims=True).clip(1) * 100
-        axes.imshow(rows, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
-        axes.set(title="read as (%)", xlabel="read", ylabel="asked for")
-        if len(rows) <= _FEW:
-            axes.set(xticks=range(len(rows)), yticks=range(len(rows)))
-            for (i, j), value in np.ndenumerate(rows):
-                if value >= 0.5:
-                    colour = "white" if value > 50 else "black"
-                    axes.text(
-                        j,
-                        i,
-                        f"{value:.0f}",
-                        ha="center",
-                        va="center",
-                        color=colour,
-                        fontsize="x-small",
-                    )
-    png = io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
-    write_file(path, png.getvalue())
+
+def _plot_confusion(axes: Axes, matrix: np.ndarray) -> None:
+    """Which classes are predicted for which requested ones."""
+    rows = matrix / matrix.sum(axis=1, keepdims=True).clip(1) * 100
+    axes.imshow(rows, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    axes.set(title="read as (%)", xlabel="read", ylabel="asked for")
+    if len(rows) > _MAX_LISTED:
+        return
+    axes.set(xticks=range(len(rows)), yticks=range(len(rows)))
+    for (i, j), value in np.ndenumerate(rows):
+        if value >= 0.5:
+            colour = "white" if value > 50 else "black"
+            text = axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
+            text.set_fontsize("x-small")
 
 
 def _legend(axes: Axes) -> None:
-    """A legend above what is drawn."""
+    """A legend above the bars."""
     axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
     axes.legend(loc="upper center", ncols=2, fontsize="small")

@@ -1,15 +1,14 @@
-"""What does a generator take in? Noise z, and for a CGAN a one-hot label beside it."""
+"""Batches: real images with their labels, and the generator's inputs (z, and one-hot labels)."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 
-# The chapter's z-vector is 100-dimensional.
-LATENT_SIZE = 100
+from common.gan.models import lowest_pixel
 
-# Images that are drawn at a time, for the sake of memory.
-_BATCH = 250
+# Images generated at a time, to limit memory.
+_BATCH_SIZE = 250
 
 
 def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:
@@ -25,17 +24,76 @@ def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:
     return (labels[:, np.newaxis] == np.arange(num_labels)).astype(np.float32)
 
 
+class RealImages:
+    """Batches of real images, for a CGAN with their labels.
+
+    Args:
+        images: uint8 of shape (N, size, size). They are kept as they are: float32 would take four
+            times the memory.
+        labels: Integers of shape (N,), or None for a GAN without labels.
+        lowest: The value of a black pixel in a batch: 0, or -1 for a generator that ends in tanh.
+            White is 1.
+    """
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray | None = None, lowest: int = 0
+    ) -> None:
+        self.images = images
+        self.labels = labels
+        self.num_labels = 0 if labels is None else int(labels.max()) + 1
+        self.lowest = lowest
+
+    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draws `count` images at random, with replacement (listing 4.2.4).
+
+        Returns:
+            Their indexes: int64 of shape (count,).
+        """
+        return rng.integers(0, len(self.images), size=count)
+
+    def take(self, indexes: np.ndarray) -> list[np.ndarray]:
+        """The images at these indexes.
+
+        Returns:
+            `[images]` or `[images, labels]`: float32 of shape (count, size, size, 1) in
+            [lowest, 1], and one-hot labels, float32 of shape (count, num_labels).
+        """
+        images = self.images[indexes, :, :, np.newaxis].astype(np.float32) / 255
+        if self.lowest < 0:
+            images = images * 2 - 1
+        if self.labels is None:
+            return [images]
+        return [images, one_hot(self.labels[indexes], self.num_labels)]
+
+
+def scaled(images: np.ndarray) -> np.ndarray:
+    """Images as the classifier and the metrics take them.
+
+    Args:
+        images: uint8 of shape (N, size, size).
+
+    Returns:
+        float32 of shape (N, size, size, 1) in [0, 1].
+    """
+    return RealImages(images).take(np.arange(len(images)))[0]
+
+
 class Latent:
-    """Batches of generator inputs: z ~ U(-1, 1)^latent_size, for a CGAN with random labels.
+    """Draws generator inputs: z ~ U(-1, 1)^latent_size, for a CGAN with random labels.
 
     Args:
         latent_size: The dimension of z.
-        num_labels: The number of classes to draw labels from; 0 for a GAN without conditions.
+        num_labels: The number of classes to draw labels from; 0 for a GAN without labels.
     """
 
-    def __init__(self, latent_size: int = LATENT_SIZE, num_labels: int = 0) -> None:
+    def __init__(self, latent_size: int, num_labels: int = 0) -> None:
         self.latent_size = latent_size
         self.num_labels = num_labels
+
+    @classmethod
+    def of(cls, generator: keras.Model) -> Latent:
+        """The inputs of a generator: from `[z]`, or, if it is conditional, `[z, labels]`."""
+        return cls(*(tensor.shape[1] for tensor in generator.inputs))
 
     def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
         """Draws the inputs for `count` fake images (listings 4.2.4 and 4.3.3).
@@ -49,18 +107,28 @@ class Latent:
             return [noise]
         return [noise, one_hot(rng.integers(0, self.num_labels, size=count), self.num_labels)]
 
+    def draw_in_turn(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+        """Draws noise as `draw` does, with the labels 0, 1, 2, ... in turn."""
+        noise, *labels = self.draw(rng, count)
+        in_turn = np.arange(count) % max(self.num_labels, 1)
+        return [noise, *(one_hot(in_turn, self.num_labels) for _ in labels)]
+
 
 def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarray:
-    """What a generator makes of its inputs.
+    """Generates images.
 
     Args:
         generator: The generator.
-        noise_input: `[noise]` or `[noise, labels]`, as in `Latent.draw`, of any number.
+        noise_input: `[noise]` or `[noise, labels]`, as from `Latent.draw`, any number of them.
 
     Returns:
-        Images, float32 of shape (count, size, size, 1) in [0, 1].
+        Images, float32 of shape (count, size, size, 1) in [0, 1], whatever the generator's own
+        range is; NaN where it draws NaN.
     """
     count = len(noise_input[0])
-    batches = [[x[i : i + _BATCH] for x in noise_input] for i in range(0, count, _BATCH)]
-    # called, and not asked to predict, in which all workers of a training would have to take part
-    return np.concatenate([generator(batch, training=False).numpy() for batch in batches])
+    batches = [[x[i : i + _BATCH_SIZE] for x in noise_input] for i in range(0, count, _BATCH_SIZE)]
+    # not `predict`, in which all workers of a distributed training would have to take part
+    images = np.concatenate([generator(batch, training=False).numpy() for batch in batches])
+    if lowest_pixel(generator) < 0:
+        images = (images + 1) / 2
+    return images.clip(0, 1)

@@ -1,4 +1,4 @@
-"""Where do real images and labels come from, and what is accepted as a data set?"""
+"""Reading data sets: real images and their labels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.gan.batches import one_hot
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 MNIST = PROJECT / "data" / "mnist.npz"
 
-# The limits of a data set. The generator enlarges its first feature map by two in each direction,
-# twice: hence the multiple of 4.
+# The limits of a data set. Sides are a multiple of 4 because the generator doubles the size of its
+# first feature map twice.
 MAX_PIXELS = 2**16
 MIN_LABELS, MAX_LABELS = 2, 1000
 
-# The two parts of a data set, and what holds the images and the labels of each: arrays of an .npz
-# file, or IDX files.
+# For each part of a data set, its images and labels: arrays of an .npz file, or IDX files.
 _ARRAYS = {"train": ("x_train", "y_train"), "test": ("x_test", "y_test")}
 _IDX_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -35,29 +33,29 @@ _EXPECTED = {
 
 
 def name_of(path: Path) -> str:
-    """Names a data set: one of this project as `data/mnist.npz`, wherever the project is.
+    """The name of a data set in config.json: relative to the project if it belongs to it.
 
-    `PROJECT / name_of(path)` is the data set again.
+    `PROJECT / name_of(path)` is the path again, also after the project has been moved.
     """
     path = path.resolve()
     return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()
 
 
 def load_data(path: Path = MNIST, part: str = "train") -> tuple[np.ndarray, np.ndarray]:
-    """Loads the images and labels of a data set, those to train on or those to test with.
+    """Loads the images and labels of one part of a data set.
 
     Args:
         path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train`, `y_train`,
             `x_test` and `y_test`), or a folder with MNIST's IDX files under their original names,
             gzipped or not. Fashion-MNIST and KMNIST come in both forms.
-        part: "train" or "test"; the other one is not looked at.
+        part: "train" or "test"; the other part is not read.
 
     Returns:
         `(images, labels)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
         multiple of 4; and their labels, int64 of shape (N,), from 0.
 
     Raises:
-        UserError: There is no such file, or it is not such a data set.
+        UserError: The file does not exist, cannot be read, or holds something else.
     """
     if _is_folder(path):
         images_file, labels_file = _IDX_FILES[part]
@@ -69,56 +67,21 @@ def load_data(path: Path = MNIST, part: str = "train") -> tuple[np.ndarray, np.n
     return images, labels.astype(np.int64)
 
 
-def checksum(path: Path) -> str:
+def checksum(images: np.ndarray, labels: np.ndarray) -> str:
     """The SHA-256 sum of a data set's training images and labels, in whatever files they come.
 
-    Raises:
-        UserError: There is no such data set.
+    Args:
+        images: uint8 of shape (N, size, size), as from `load_data`.
+        labels: int64 of shape (N,).
     """
-    images, labels = load_data(path)
     content = hashlib.sha256(str(images.shape).encode())
     content.update(images.tobytes())
     content.update(labels.tobytes())
     return content.hexdigest()
 
 
-class RealImages:
-    """Batches of real images, for a CGAN with their labels.
-
-    Args:
-        images: uint8 of shape (N, size, size). They stay as they are in memory: a quarter of what
-            float32 would take.
-        labels: Integers of shape (N,), or None for a GAN without conditions.
-    """
-
-    def __init__(self, images: np.ndarray, labels: np.ndarray | None = None) -> None:
-        self.images = images
-        self.labels = labels
-        self.num_labels = 0 if labels is None else int(labels.max()) + 1
-
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Picks `count` images at random, with replacement (listing 4.2.4).
-
-        Returns:
-            Their indexes: int64 of shape (count,).
-        """
-        return rng.integers(0, len(self.images), size=count)
-
-    def take(self, indexes: np.ndarray) -> list[np.ndarray]:
-        """The images of these indexes.
-
-        Returns:
-            `[images]` or `[images, labels]`: float32 of shape (count, size, size, 1) in [0, 1],
-            and their one-hot labels, float32 of shape (count, num_labels).
-        """
-        images = self.images[indexes, :, :, np.newaxis].astype(np.float32) / 255
-        if self.labels is None:
-            return [images]
-        return [images, one_hot(self.labels[indexes], self.num_labels)]
-
-
 def _is_folder(path: Path) -> bool:
-    """Whether a data set is a folder, and not a file that can be read."""
+    """Whether a data set is a folder; if not, it is a file that can be opened."""
     try:
         if path.is_dir():
             return True

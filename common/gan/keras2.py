@@ -1,7 +1,7 @@
-"""Where does Keras 3 compute something else than Keras 2, for which the chapter was written?
+"""Keras 2's optimizer and batch normalization, for which the chapter was written.
 
-The chapter's networks and learning rates were chosen for what stands here; the same names in
-Keras 3 train to worse digits, or take another path from the same start.
+Keras 3 computes something else under the same names. The chapter's networks and learning rates were
+chosen for Keras 2; with Keras 3's, training diverges from the chapter's or ends in worse digits.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def decaying(lr: float, decay: float) -> keras.optimizers.schedules.LearningRate
 
 
 class RMSprop(keras.optimizers.RMSprop):
-    """Keras 2's RMSprop, which has epsilon outside of the root (without momentum).
+    """Keras 2's RMSprop (without momentum), which adds epsilon outside of the root.
 
         w <- w - lr * g / (sqrt(v) + epsilon),    v <- rho * v + (1 - rho) * g^2
 
-    Keras 3 divides by sqrt(v + epsilon). With epsilon = 1e-7 that is a floor of 3e-4 under the RMS
-    gradient, larger than many gradients of this GAN: another optimizer. The defaults, rho = 0.9
-    and epsilon = 1e-7, are the same in both.
+    Keras 3 divides by sqrt(v + epsilon). With epsilon = 1e-7 that is a lower bound of 3e-4 on the
+    RMS gradient, which is larger than many gradients of this GAN. The defaults, rho = 0.9 and
+    epsilon = 1e-7, are the same in both.
     """
 
     def update_step(
@@ -44,33 +44,38 @@ class RMSprop(keras.optimizers.RMSprop):
 
 
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras 2's batch normalization of feature maps: TensorFlow's fused kernel.
+    """Keras 2's batch normalization.
 
-    It moves `moving_variance` towards the unbiased variance of a batch (divided by N - 1), where
-    Keras 3 takes the biased one (divided by N). The generator that draws the discriminator's fakes
-    lives on these statistics: with the biased variance the losses of a DCGAN are 0.5% off within
-    20 steps from the same start, with this layer 0.004%. The kernel is also a little faster.
+    For feature maps, inputs of rank 4, Keras 2 uses TensorFlow's fused kernel. It moves
+    `moving_variance` towards the unbiased variance of a batch (divided by N - 1); Keras 3 moves it
+    towards the biased one (divided by N). D's fakes are drawn with these statistics: with the
+    biased variance the losses of a DCGAN are off by 0.5% within 20 steps from the same start, with
+    this layer by 0.004%. The kernel is also a little faster. For inputs of other ranks, such as the
+    output of a Dense layer, Keras 2 and Keras 3 compute the same.
 
-    Weights and settings are those of the layer of the same name in Keras, and in an .h5 file, which
-    holds no more than that, it is that layer: the file opens without this project.
+    Weights and settings are those of Keras's own layer. An .h5 file holds no more than that and
+    names it as that layer, so it opens without this project.
 
-    Where several replicas share a batch, each normalizes its share by the share's own statistics,
-    unless `synchronized` is set: then by those of the whole batch, as one device would.
+    Replicas that share a batch normalize their shares with the statistics of the share, or, if
+    `synchronized` is set, with those of the whole batch, as a single device would.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Normalizes over all axes but the last.
 
         Args:
-            inputs: float32 of shape (batch, height, width, channels).
-            training: Whether to use, and learn from, the statistics of this batch.
+            inputs: float32 of shape (batch, height, width, channels), or any other with the
+                channels last.
+            training: Whether to use the statistics of this batch, and to move the moving ones.
 
         Returns:
-            Of the shape and dtype of `inputs`.
+            A tensor of the shape and dtype of `inputs`.
         """
+        if len(inputs.shape) != 4:
+            return super().call(inputs, training=training)
         training = bool(training and self.trainable)
         if training and self.synchronized:
-            outputs, mean, variance = self._normalize_together(inputs)
+            outputs, mean, variance = self._normalize_synchronized(inputs)
         else:
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=inputs,
@@ -87,10 +92,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self.moving_variance.assign_sub((self.moving_variance - variance) * rate)
         return outputs
 
-    def _normalize_together(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """What the fused kernel computes, of the inputs of all replicas, which it cannot do.
+    def _normalize_synchronized(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Computes the kernel's outputs, mean and unbiased variance over all replicas.
 
-        Keras's own way, by the mean of the squares, is less exact.
+        The kernel itself sees one replica. Keras's own way, by the mean of squares, is less exact.
         """
         replica = tf.distribute.get_replica_context()
 
@@ -109,5 +114,5 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs, mean, unbiased
 
     def get_config(self) -> dict:
-        """The settings of the layer in a file, which knows nothing of devices."""
+        """The layer's settings for a file, without the one that belongs to a run's devices."""
         return super().get_config() | {"synchronized": False}

@@ -1,4 +1,4 @@
-"""How are G and D put together and compiled?"""
+"""Compiling the networks and joining them into the adversarial model (listing 4.2.3)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from common.gan.keras2 import RMSprop, decaying
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
-    Many gradients are smaller than float16's smallest number. A model that computes in float16
-    learns from a scaled loss: as large as its gradients allow, which are scaled down again before
-    they are applied (Micikevicius et al.: Mixed Precision Training, 2017, arXiv:1710.03740).
+    A model that computes in float16 gets a loss scale (Micikevicius et al.: Mixed Precision
+    Training, 2017, arXiv:1710.03740), because many gradients are smaller than float16's smallest
+    number.
 
     Args:
-        model: Takes in images or latent vectors and gives the probability of being real,
-            shape (count, 1).
+        model: From images or latent vectors to the probability of being real, shape (count, 1).
         lr: Learning rate of RMSprop.
         decay: Decay of RMSprop.
     """
@@ -35,8 +34,8 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
 def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: str) -> keras.Model:
     """Joins G and D: adversarial(z) = D(G(z)) (listing 4.2.3, figures 4.1.4 and 4.3.3).
 
-    The conditions of a CGAN, whatever G takes in after z, are passed on to D. D is frozen here;
-    `AlternatingStep` thaws it for its own update.
+    Whatever G takes in after z, the labels of a CGAN, is passed on to D. D is frozen here; the
+    alternating step unfreezes it for D's own update.
 
     Args:
         generator: From `[z]` or `[z, labels]` to images of shape (count, size, size, 1).
@@ -49,3 +48,11 @@ def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: 
     discriminator.trainable = False
     fake = [generator(generator.inputs), *generator.inputs[1:]]
     return keras.Model(generator.inputs, discriminator(fake), name=name)
+
+
+def lowest_pixel(generator: keras.Model) -> int:
+    """The value that a generator draws black as: -1 if it ends in tanh, otherwise 0."""
+    activations = (getattr(layer, "activation", None) for layer in reversed(generator.layers))
+    # layers such as Reshape may follow the activation
+    last = next((activation for activation in activations if activation is not None), None)
+    return -1 if last is keras.activations.tanh else 0

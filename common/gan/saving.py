@@ -1,9 +1,10 @@
-"""How does a generator get into a file, and back out of one?"""
+"""Saving a generator, and loading one into the network that a program builds."""
 
 from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,28 +16,32 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.gan.batches import LATENT_SIZE
 from common.gan.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 
-# File formats by their suffixes and by how such files begin.
+# Builds a generator for an image size and a number of classes; a GAN without labels ignores the
+# latter.
+BuildGenerator = Callable[[int, int], keras.Model]
+Shape = tuple[int, ...]
+
+# File formats by their suffixes, and the first bytes of such files.
 _SIGNATURES = {
     ".h5": b"\x89HDF\r\n\x1a\n",
     ".hdf5": b"\x89HDF\r\n\x1a\n",
     ".keras": b"PK\x03\x04",
 }
-# The Dense layer of listing 4.2.1 feeds (image_size / 4)^2 * 128 units.
-_FIRST_FILTERS = 128
+# The sizes that are tried first: MNIST's.
+_IMAGE_SIZE, _NUM_LABELS = 28, 10
 
 
 def save_generator(generator: keras.Model, path: Path) -> None:
     """Saves a generator in Keras's HDF5 format, as the chapter does.
 
-    Whatever it was trained in, the one in the file computes in float32.
+    The generator in the file computes in float32, whatever it was trained in.
 
     Raises:
         UserError: The file cannot be written.
     """
-    # What `generator.save(path)` does, which has HDF5 write to the disk, and warns of a legacy.
+    # As `generator.save(path)`, which has HDF5 write to the disk and warns of a legacy format.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         legacy_h5_format.save_model_to_hdf5(_in_float32(generator), file, include_optimizer=False)
@@ -44,7 +49,7 @@ def save_generator(generator: keras.Model, path: Path) -> None:
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    """A copy of a model that computes in float32 in all of its layers."""
+    """A copy of a model that computes in float32 in all layers."""
 
     def in_float32(layer: keras.Layer) -> keras.Layer:
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
@@ -54,89 +59,117 @@ def _in_float32(model: keras.Model) -> keras.Model:
     return copy
 
 
-def load_generator(
-    path: Path, build: Callable[[int, int], keras.Model], conditional: bool
-) -> keras.Model:
-    """Builds a generator from code and reads its weights from a file.
+def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
+    """Builds a program's generator and reads its weights from a file.
 
-    Nothing else is taken from the file, so that it can never run code, and files of Keras 2, whose
+    Nothing but weights is read from the file. So it can never run code, and files of Keras 2, whose
     configurations Keras 3 refuses, load as well.
 
     Args:
         path: An .h5 file of Keras 2 or 3, or a .keras file.
-        build: From an image size and a number of labels (0 without conditions) to a generator.
-        conditional: Whether the generator has to take labels.
+        build: Builds the program's generator.
 
     Raises:
-        UserError: There is no such file, or it does not hold such a generator.
+        UserError: The file cannot be read, or it does not hold such a generator.
     """
-    image_size, num_labels = _read_sizes(path)
-    if conditional and not num_labels:
-        raise UserError(
-            f"{path} holds a generator without labels, this program needs one that takes them: "
-            "sample it with dcgan_mnist.py"
-        )
-    if num_labels and not conditional:
-        raise UserError(
-            f"{path} holds a generator that takes one of {num_labels} labels, this program needs "
-            "one without labels: sample it with cgan_mnist.py"
-        )
-    generator = build(image_size, num_labels)
+    generator = _build_for(path, _weight_shapes(path), build)
     try:
         generator.load_weights(path)
     except Exception as error:  # whatever a file's content can make Keras and h5py raise
         raise UserError(
-            f"{path} does not hold the chapter's generator: {first_line(error)}"
+            f"{path} does not hold this program's generator: {first_line(error)}"
         ) from error
     if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
         raise UserError(f"{path} holds NaN or infinity: its training has diverged, train another")
     return generator
 
 
-def _read_sizes(path: Path) -> tuple[int, int]:
-    """Reads off a file's weights which generator it holds: `(image_size, num_labels)`.
+def _build_for(path: Path, found: list[Shape], build: BuildGenerator) -> keras.Model:
+    """Builds the generator whose weights have the shapes found in a file.
 
-    The chapter's networks differ in their matrices, the weights of Dense layers. A generator has
-    one, with a row for each entry of z and of the one-hot label. A discriminator ends in one with
-    a single column.
+    Its matrices, the kernels of Dense layers, tell its sizes: the first one has a row for each
+    entry of z and of the one-hot label, and the last one a column for each value of a feature map
+    or an image, whose number grows with the square of the image size.
     """
-    matrices = {shape for shape in _weight_shapes(path) if len(shape) == 2}
+    matrices = [shape for shape in found if len(shape) == 2]
     if any(columns == 1 for _, columns in matrices):
         raise UserError(f"{path} holds a discriminator: give the file of a generator")
-    if len(matrices) == 1:
-        rows, columns = matrices.pop()
-        image_size = 4 * math.isqrt(columns // _FIRST_FILTERS)
-        num_labels = rows - LATENT_SIZE
-        if (
-            columns == (image_size // 4) ** 2 * _FIRST_FILTERS
-            and 0 < image_size**2 <= MAX_PIXELS
-            and (num_labels == 0 or MIN_LABELS <= num_labels <= MAX_LABELS)
+    generator = build(_IMAGE_SIZE, _NUM_LABELS)
+    differences = _differences(generator, found)
+    if not differences:
+        return generator
+    advice = "give a file saved by its training, or run the program that saved this one"
+    own = [shape for shape in _shapes_of(generator) if len(shape) == 2]
+    if own and matrices:
+        conditional = len(generator.inputs) > 1
+        num_labels = matrices[0][0] - own[0][0] + (_NUM_LABELS if conditional else 0)
+        image_size = round(_IMAGE_SIZE * math.sqrt(matrices[-1][1] / own[-1][1]))
+        takes_labels = MIN_LABELS <= num_labels <= MAX_LABELS
+        if (takes_labels if conditional else num_labels == 0) and (
+            image_size % 4 == 0 and 0 < image_size**2 <= MAX_PIXELS
         ):
-            return image_size, num_labels
-    raise UserError(f"{path} does not hold the chapter's generator: give a file saved by training")
+            generator = build(image_size, num_labels)
+            differences = _differences(generator, found)
+            if not differences:
+                return generator
+        elif conditional and num_labels == 0:
+            advice = "if it is a generator without labels, sample it with dcgan_mnist.py"
+        elif takes_labels:
+            advice = f"if it takes one of {num_labels} labels, sample it with cgan_mnist.py"
+    raise UserError(
+        f"{path} holds a generator that is not this program's ({differences}): {advice}"
+    )
 
 
-def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
-    """The shapes of all weights in a file, those of an optimizer left out.
+def _differences(generator: keras.Model, found: list[Shape]) -> str:
+    """How the shapes of a generator's weights differ from others; empty if they do not.
+
+    The order of layers is that of their names in a file and of the network here, so that only
+    which shapes there are, and how many of each, can be compared.
+    """
+    expected, others = _shapes_of(generator), list(found)
+    missing = []
+    for shape in expected:
+        if shape in others:
+            others.remove(shape)
+        else:
+            missing.append(shape)
+    if not missing and not others:
+        return ""
+    return f"weights of shape {_listed(missing)} expected, {_listed(others)} found"
+
+
+def _listed(shapes: list[Shape]) -> str:
+    """The first few of some shapes."""
+    few = ", ".join(map(str, shapes[:4]))
+    return (few or "none") + (", ..." if len(shapes) > 4 else "")
+
+
+def _shapes_of(generator: keras.Model) -> list[Shape]:
+    return [tuple(weight.shape) for weight in generator.weights]
+
+
+def _weight_shapes(path: Path) -> list[Shape]:
+    """The shapes of all weights in a file, without an optimizer's, in the order of their names.
 
     Raises:
-        UserError: It cannot be read as what its name says it is.
+        UserError: The file cannot be read as what its name says.
     """
     signature = _SIGNATURES.get(path.suffix)
     if signature is None:
         raise UserError(f"generator {path}: expected a file named .h5, .hdf5 or .keras")
-    shapes: list[tuple[int, ...]] = []
-
-    def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and not str(name).startswith("optimizer"):
-            shapes.append(item.shape)
-
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"generator {path} cannot be read: {error.strerror}") from error
     if not content.startswith(signature):
         raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
+    shapes: dict[str, Shape] = {}
+
+    def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset) and not str(name).startswith("optimizer"):
+            shapes[str(name)] = item.shape
+
     try:
         if signature == _SIGNATURES[".keras"]:
             with zipfile.ZipFile(path) as archive:
@@ -147,4 +180,9 @@ def _weight_shapes(path: Path) -> list[tuple[int, ...]]:
         raise UserError(
             f"{path} is cut short or damaged ({first_line(error)}): save it again"
         ) from error
-    return shapes
+    return [shapes[name] for name in sorted(shapes, key=_natural_order)]
+
+
+def _natural_order(name: str) -> list[tuple[str, int]]:
+    """Sorts dense_2 before dense_10."""
+    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]

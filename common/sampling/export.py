@@ -1,4 +1,4 @@
-"""How does a generator get to programs that know nothing of this one?"""
+"""Exporting a generator to formats that need none of this code."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def export_generator(generator: keras.Model, path: Path) -> None:
 
     Args:
         generator: The generator.
-        path: A .keras file, for any Keras 3, which needs no code of this project; an .onnx file,
-            whose inputs are called as the generator's are; or, without a suffix, a new folder for
-            a TensorFlow SavedModel, whose endpoint is `serve`.
+        path: A .keras file, for any Keras 3; an .onnx file, whose inputs have the names of the
+            generator's; or, without a suffix, a new folder for a TensorFlow SavedModel, whose
+            endpoint is `serve`.
 
     Raises:
         UserError: It cannot be written.
@@ -32,7 +32,7 @@ def export_generator(generator: keras.Model, path: Path) -> None:
         raise UserError(
             f"argument --export: {path} is there already: move it away, or give another name"
         )
-    # beside its place, where libraries may take their time to write it
+    # libraries write beside the destination; a rename makes the file appear
     with writing(path), TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
         made = Path(scratch) / f"generator{path.suffix}"
         try:
@@ -44,7 +44,7 @@ def export_generator(generator: keras.Model, path: Path) -> None:
 
 def _export(model: keras.Model, path: Path) -> None:
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        # Keras tells of endpoints, and asks NumPy for what it has no longer
+        # Keras prints endpoints, and NumPy warns of a name that Keras asks for
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
         if path.suffix == ".keras":
             model.save(path)
@@ -54,16 +54,16 @@ def _export(model: keras.Model, path: Path) -> None:
 
 
 def _in_plain_keras(model: keras.Model) -> keras.Model:
-    """The same model made of Keras's own layers, whose files open without this project."""
+    """A copy of a model made of Keras's own layers, so that its file opens without this project."""
 
     def plain(layer: keras.Layer) -> keras.Layer:
         kind = type(layer)
         if kind is BatchNormalization:
-            kind = keras.layers.BatchNormalization  # which computes the same when not training
+            kind = keras.layers.BatchNormalization  # the same in inference mode
         return kind.from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=plain)
     copy.set_weights(model.get_weights())
-    # Keras exports what has been called
+    # Keras exports only models that have been called
     copy([keras.ops.zeros((1, *x.shape[1:])) for x in model.inputs])
     return copy

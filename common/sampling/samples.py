@@ -1,19 +1,17 @@
-"""What is drawn with a trained generator: which digits, of which noise, into which file?"""
+"""Drawing with a trained generator: which digits, from which noise, into which file."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
-from scipy.special import ndtr, ndtri
 
-from common.cli import MAX_SAMPLES, Options
 from common.errors import UserError
-from common.files import check_writable, write_file
+from common.files import check_writable, packed, write_file
 from common.gan.batches import Latent, generate, one_hot
+from common.options import MAX_SAMPLES, Options
 from common.pictures import (
     columns_of_square,
     image_grid,
@@ -22,24 +20,27 @@ from common.pictures import (
     save_picture,
     show_picture,
 )
+from common.runtime import seed_everything
+from common.sampling.interpolation import interpolate
 
 # The chapter draws 16 digits.
 SAMPLES = 16
-# More digits than these do not stand in one row: the picture would be too wide to look at.
-MOST_IN_A_ROW = 24
-# Walks, and the steps of each: in a grid, where each walk is a row, and in an animation.
+# A row of more digits than this would be too wide to look at.
+MAX_COLUMNS = 24
+# The number of walks, and the steps of each: in a grid, where each walk is a row, and in an
+# animation.
 WALKS, STEPS, FRAMES = 10, 10, 30
 _MILLISECONDS = 60
 
 
 class Samples(NamedTuple):
-    """What is to be drawn.
+    """What to draw.
 
     Attributes:
-        noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as in `Latent.draw`.
+        noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as from `Latent.draw`.
             Labels may lie between two classes.
-        columns: How many images stand side by side in a grid; of walks, each of which is a row,
-            their steps.
+        columns: How many images a row of the grid has; for walks, each of which is a row, their
+            steps.
     """
 
     noise_input: list[np.ndarray]
@@ -51,8 +52,24 @@ class Samples(NamedTuple):
         return self.noise_input[1].argmax(axis=1)
 
 
+def draw_samples(generator: keras.Model, options: Options) -> Samples:
+    """Draws the images that the user asks for into a file.
+
+    Returns:
+        What was drawn.
+
+    Raises:
+        UserError: A digit is none of the generator's classes, there are too many images, or the
+            file cannot be written.
+    """
+    rng = seed_everything(options.seed)
+    samples = new_samples(Latent.of(generator), rng, options)
+    save_samples(generator, samples, options)
+    return samples
+
+
 def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> Samples:
-    """The images that the user asks for.
+    """Chooses noise and labels for the images that the user asks for.
 
     Raises:
         UserError: A digit is none of the generator's classes, or there are too many images.
@@ -67,17 +84,17 @@ def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> S
         return Samples(latent.draw(rng, count), columns_of_square(count))
     count = options.samples or -(-SAMPLES // len(classes)) * len(classes)
     columns = columns_of_square(count)
-    if len(classes) <= MOST_IN_A_ROW:
-        # in each row as they were asked for, once or several times
+    if len(classes) <= MAX_COLUMNS:
+        # each row has the digits in their order, once or several times
         columns = min(count, max(1, round(columns / len(classes))) * len(classes))
     noise, _ = latent.draw(rng, count)
     return Samples([noise, one_hot(np.resize(classes, count), latent.num_labels)], columns)
 
 
 def _classes(options: Options, num_labels: int) -> np.ndarray:
-    """The classes that `--digit` asks for, int64 of shape (count,); none if it was not given.
+    """The classes that `--digit` asks for, int64 of shape (count,); empty if it was not given.
 
-    A number that is no class is read digit by digit: with ten classes 2026 is 2, 0, 2, 6.
+    A number that is no class is read digit by digit: with ten classes, 2026 is 2, 0, 2, 6.
     """
     classes: list[int] = []
     for text in options.digit or ():
@@ -99,7 +116,7 @@ def _classes(options: Options, num_labels: int) -> np.ndarray:
 def _walks_through_latent_space(
     latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
 ) -> Samples:
-    """Walks from one z to another; of a CGAN each draws one class, or each class in turn."""
+    """Walks from one z to another; a CGAN's keep the class, or have each class in turn."""
     walks, steps = _extent(options)
     _check_count(walks, steps)
     (starts, *labels), (ends, *_) = latent.draw(rng, walks), latent.draw(rng, walks)
@@ -113,7 +130,7 @@ def _walks_through_latent_space(
 def _walks_from_digit_to_digit(
     latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
 ) -> Samples:
-    """Walks from class to class in straight lines, each at a z of its own."""
+    """Walks from class to class on straight lines, each with a z of its own."""
     walks, steps = _extent(options)
     # the end of one leg is the start of the next
     columns = (len(classes) - 1) * (steps - 1) + 1
@@ -127,7 +144,7 @@ def _walks_from_digit_to_digit(
 
 
 def _extent(options: Options) -> tuple[int, int]:
-    """How many walks there are to be, and the steps from one end to the other."""
+    """The number of walks, and of the steps from one end to the other."""
     as_animation = options.output is not None and options.output.suffix == ".gif"
     return options.samples or WALKS, options.interpolate or (FRAMES if as_animation else STEPS)
 
@@ -140,42 +157,11 @@ def _check_count(walks: int, steps: int) -> None:
         )
 
 
-def interpolate(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
-    """Walks through latent space, along great circles of the normal distribution.
-
-    The straight line between two z of U(-1, 1)^d leads where the generator has hardly ever been:
-    at its middle each entry is of a triangular distribution, and z is shorter by a factor of the
-    square root of 2. A spherical walk (White: Sampling Generative Networks, 2016,
-    arXiv:1609.04468) keeps the length, but of uniform entries leaves the cube [-1, 1]^d. So each
-    entry is first mapped to the normal distribution, for whose vectors the spherical walk is
-    made, and back: then z is of U(-1, 1)^d all along the way.
-
-    Args:
-        starts: float32 of shape (count, d) in [-1, 1].
-        ends: The same.
-        steps: How many z each walk has, start and end included.
-
-    Returns:
-        float32 of shape (count, steps, d) in [-1, 1].
-    """
-    # an entry of exactly -1 or 1 would be infinite
-    bound = 1 - 1e-7
-    a, b = (ndtri((np.clip(z.astype(float), -bound, bound) + 1) / 2) for z in (starts, ends))
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    angles = np.arccos(np.clip((a * b).sum(axis=1) / norms, -1, 1))[:, np.newaxis, np.newaxis]
-    t = np.linspace(0, 1, steps)[:, np.newaxis]
-    with np.errstate(invalid="ignore"):  # where start and end are the same
-        weights = [np.sin((1 - t) * angles), np.sin(t * angles)] / np.sin(angles)
-    weights = np.where(np.sin(angles) > 1e-6, weights, [1 - t + 0 * angles, t + 0 * angles])
-    path = weights[0] * a[:, np.newaxis] + weights[1] * b[:, np.newaxis]
-    return (2 * ndtr(path) - 1).astype(np.float32)
-
-
 def save_samples(generator: keras.Model, samples: Samples, options: Options) -> None:
     """Draws samples into a picture, an animation or an archive, and shows a picture if asked to.
 
     An .npz archive has `images`, float32 of shape (count, size, size, 1) in [0, 1], and for a CGAN
-    `labels`, int64 of shape (count,); of walks from digit to digit, whose labels lie between
+    `labels`: int64 of shape (count,), or for walks from digit to digit, whose labels lie between
     classes, the generator's own input: float32 of shape (count, num_labels).
 
     Raises:
@@ -188,11 +174,9 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     if file.suffix == ".npz":
         arrays = {"images": images}
         if len(samples.noise_input) > 1:
-            one_of_them = (samples.noise_input[1].max(axis=1) == 1).all()
-            arrays["labels"] = samples.noise_class if one_of_them else samples.noise_input[1]
-        archive = io.BytesIO()
-        np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
-        write_file(file, archive.getvalue())
+            are_classes = (samples.noise_input[1].max(axis=1) == 1).all()
+            arrays["labels"] = samples.noise_class if are_classes else samples.noise_input[1]
+        write_file(file, packed(arrays))
     elif file.suffix == ".gif":
         walks = images.reshape(-1, samples.columns, *images.shape[1:])
         frames = [image_grid(step) for step in walks.swapaxes(0, 1)]

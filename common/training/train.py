@@ -1,205 +1,184 @@
-"""What happens around the steps?"""
+"""Training: the step, the callbacks around it, and how a run ends."""
 
 from __future__ import annotations
 
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from common.files import numbered_files
+from common.files import packed, unpacked
+from common.gan.batches import RealImages
+from common.gan.models import lowest_pixel
 from common.gan.saving import save_generator
-from common.gan.step import FIGURES, AlternatingStep
+from common.gan.step import AlternatingStep, Models
+from common.options import Options
 from common.pictures import resolve_show, show_picture
-from common.runs.checkpoints import TrainingState, packed, unpacked
-from common.runs.run import BEST, CURVES, Run
-from common.training.callbacks.core import (
-    BeginRun,
-    SampleGrid,
-    SaveState,
-    StopOnDivergence,
-    StopOnSignal,
-)
+from common.runs.checkpoints import TrainingState
+from common.runs.run import Run
+from common.training.callbacks.curves import DrawCurves
+from common.training.callbacks.grid import SampleGrid
 from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
 from common.training.callbacks.health import Health
 from common.training.callbacks.progress import progress
+from common.training.callbacks.saving import ClaimFolder, SaveState
+from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
+from common.training.compiled import CompiledStep
 from common.training.figures import LossCurves, draw_evolution
+from common.training.loop import run_steps
 
 
-def train(step: AlternatingStep, noise_input: list[np.ndarray], run: Run) -> None:
-    """Trains a GAN, from the start or from the run's newest checkpoint.
+def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
+    """Trains a GAN, from the start or from the run's newest checkpoint (listing 4.2.4).
+
+    A GAN whose generator takes labels gets those of the data set.
 
     Args:
-        step: Takes one alternating step.
-        noise_input: Inputs of the generator for the grids, `[noise]` or `[noise, labels]`.
-        run: How long to train, how often to draw and to save, where to, and whether to show.
+        models: `(generator, discriminator, adversarial)`; the last two compiled.
+        noise_input: Inputs of the generator for the sample grids, `[noise]` or `[noise, labels]`.
+        run: What to train on, how long, and where its files go.
 
     Raises:
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
-        SystemExit: A signal has ended the run; its state is saved.
+        SystemExit: A signal has stopped the run; its state is saved.
     """
-    options, workers = run.options, run.workers
+    options, workers, folder = run.options, run.workers, run.folder
     show = workers.is_chief and resolve_show(options.show)
-    state = TrainingState(step, noise_input, run.identity)
+    labels = run.y_train if len(noise_input) > 1 else None
+    real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
+    step = make_step(models, real, run.rng, options)
+    state = TrainingState(step, noise_input, run.settings.identity)
     if options.resume:
-        if workers.is_chief:
-            run.checkpoints.restore(state)
-        state.restore(unpacked(workers.from_chief(packed(state.arrays()))))
-        taken = len(state.history)
-        more = "goes on after" if taken < options.train_steps else "has, as asked for, taken"
-        print(f"{run.folder} {more} {taken} steps", flush=True)
-
+        _restore(state, run)
     checkpoint_interval = options.checkpoint_interval or options.save_interval
-    grids = SampleGrid(step.generator, noise_input, run.folder)
-    saved = SaveState(state, run.checkpoints, run.folder / "history.csv", checkpoint_interval)
-    if options.resume and workers.is_chief:
-        saved.write_history()  # of the steps that count, where an older checkpoint was taken
     with ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal())
-        callbacks: list[keras.callbacks.Callback] = [StopOnDivergence()]
-        if workers.is_chief:
-            callbacks += [
-                *stack.enter_context(progress(run.name, options, state.history)),
-                BeginRun(run),
-                *_evaluating(state, run),
-                Health(step.generator, step.discriminator, noise_input, state.history),
-                grids,
-                *_telling_tensorboard(state, run),
-                saved,
-                LossCurves(run.name, state.history, run.folder / CURVES),
-            ]
+        # StopOnSignal comes last, so that a step that a signal ends is complete.
+        callbacks = [*_callbacks(state, run, checkpoint_interval, stack), stop]
         run_steps(
             step.adversarial,
             step,
             state.history,
-            [*callbacks, stop],
+            callbacks,
             train_steps=options.train_steps,
             save_interval=options.save_interval,
             intervals=[
-                *(checkpoint_interval, options.evaluate_interval or checkpoint_interval),
+                checkpoint_interval,
+                options.evaluate_interval or checkpoint_interval,
                 HEALTH_INTERVAL,
             ],
-            together=step.together,
+            steps_per_execution=step.steps_per_execution,
             any_worker=workers.any,
         )
         if workers.is_chief:
-            save_generator(step.generator, run.generator_file)
-            if numbered_files(run.folder, ".png"):  # none, where a run is stopped early
-                draw_evolution(run.folder)
+            save_generator(step.generator, folder.generator)
+            if folder.grids():  # there are none if a run is stopped early
+                draw_evolution(folder)
     run.close()
     if len(state.history) < options.train_steps:
-        outdir = f" --outdir {options.outdir}" if options.outdir != Path() else ""
-        where = f"checkpoint in {run.checkpoints.folder}, generator in {run.generator_file}; "
-        print(
-            f"stopped after {len(state.history)} steps; {where if workers.is_chief else ''}"
-            f"go on with --resume{outdir}",
-            file=sys.stderr,
-        )
-        # without a signal of its own: another worker has had one
-        sys.exit(128 + (stop.signal or signal.SIGTERM))
+        _exit_stopped(run, len(state.history), stop.signal)
     if show:
-        show_picture(grids.path(len(state.history)))
+        show_picture(folder.grid(len(state.history)))
 
 
-def _evaluating(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
+def make_step(
+    models: Models, real: RealImages, rng: np.random.Generator, options: Options
+) -> AlternatingStep:
+    """Makes the alternating step, with the engine, strategy and batch size of the options."""
+    arguments = (models, real, options.batch_size, rng)
+    if options.strategy != "none":
+        from common.training.distribution import DistributedStep  # slow, and few need it
+
+        return DistributedStep(*arguments, sync_batchnorm=options.sync_batchnorm)
+    if options.engine == "compiled":
+        return CompiledStep(*arguments, xla=options.xla)
+    return AlternatingStep(*arguments)
+
+
+def _restore(state: TrainingState, run: Run) -> None:
+    """Restores the newest checkpoint, which all workers get from the chief."""
+    if run.workers.is_chief:
+        run.folder.checkpoints.restore(state)
+    state.restore(unpacked(run.workers.from_chief(packed(state.arrays()))))
+    taken = len(state.history)
+    if taken < run.options.train_steps:
+        print(f"{run.folder}: resumed after {taken} steps", flush=True)
+    else:
+        print(f"{run.folder}: all {taken} steps have been taken already", flush=True)
+
+
+def _callbacks(
+    state: TrainingState, run: Run, checkpoint_interval: int, stack: ExitStack
+) -> list[keras.callbacks.Callback]:
+    """The callbacks, in the order in which they are called. The chief alone prints and writes."""
+    step, options, folder = state.step, run.options, run.folder
+    # First, so that nothing is written when the losses are NaN.
+    diverged = StopOnDivergence()
+    if not run.workers.is_chief:
+        return [diverged]
+    save = SaveState(state, folder.checkpoints, folder.history, checkpoint_interval)
+    if options.resume:
+        save.write_history()  # without steps that an older checkpoint has yet to take again
+    force_lines = "log_interval" in options.given
+    show_progress = progress(
+        run.name, options.train_steps, options.log_interval, force_lines, state.history
+    )
+    return [
+        diverged,
+        # Before everything that takes time.
+        *stack.enter_context(show_progress),
+        # Before everything that writes to the folder.
+        ClaimFolder(run),
+        # Before TensorBoard and checkpoints, which contain its metrics.
+        *_evaluation_callbacks(state, run),
+        Health(step.generator, step.discriminator, state.noise_input, state.history),
+        # Before TensorBoard, which shows the grid, and before the checkpoint of the same step,
+        # after which the grid is not drawn again.
+        SampleGrid(step.generator, state.noise_input, folder.grid),
+        *_tensorboard_callbacks(state, run),
+        save,
+        # Last, because curves can be drawn from the history at any time.
+        DrawCurves(LossCurves(run.name, state.history, folder.losses)),
+    ]
+
+
+def _evaluation_callbacks(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
     """What evaluates the generator on the way, if the user has asked for that."""
     options, generator = run.options, state.step.generator
     if not options.evaluate_interval:
         return []
-    from common.evaluation.evaluate import Evaluate, judge_for
+    # scikit-learn is slow to import, and few need it
+    from common.evaluation.evaluate import make_evaluator
+    from common.training.callbacks.evaluation import Evaluate
 
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
-    judge = judge_for(generator, options.data, options.outdir, may_train)
-    interval, best = options.evaluate_interval, run.folder / BEST
-    return [Evaluate(generator, judge, state, interval, options.seed, best)]
+    train_part = (run.x_train, run.y_train)
+    evaluator = make_evaluator(generator, options.data, train_part, options.outdir, may_train)
+    interval, best = options.evaluate_interval, run.folder.best
+    return [Evaluate(generator, evaluator, state.evaluations, interval, options.seed, best)]
 
 
-def _telling_tensorboard(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
-    """What tells TensorBoard of the run, if the user has asked for that."""
+def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
+    """What writes events for TensorBoard, if the user has asked for that."""
     if not run.options.tensorboard:
         return []
-    from common.training.callbacks.tensorboard import TensorBoard
+    from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
-    return [TensorBoard(state, run.folder, run.hyper_parameters)]
+    return [TensorBoard(state, run.folder, run.settings.flags)]
 
 
-def run_steps(
-    model: keras.Model,
-    step: Callable[[int], np.ndarray],
-    history: list[tuple[float, ...]],
-    callbacks: Iterable[keras.callbacks.Callback],
-    train_steps: int,
-    save_interval: int,
-    intervals: Iterable[int] = (),
-    together: int = 1,
-    any_worker: Callable[[bool], bool] = bool,
-) -> None:
-    """Takes step after step, and lets callbacks do all the rest.
-
-    The callbacks are told what `keras.Model.fit` would tell them, one save interval being one
-    epoch, so that Keras's own and a reader's own work here too. The last epoch is shorter where
-    `save_interval` does not divide `train_steps`.
-
-    Args:
-        model: The adversarial model. The callbacks get it as `model`, and may set its
-            `stop_training`, which ends the run after the step; its epoch is then left open, for
-            the run that goes on to close.
-        step: Takes as many steps as it is told to and returns their `FIGURES`, shape (count, 4).
-        history: The `FIGURES` of the steps already taken, and the seconds that each took; those
-            to come are appended.
-        callbacks: Get each step's figures after the step, and their means over the epoch at the
-            end of an epoch.
-        train_steps: How many steps to take, those already taken included.
-        save_interval: How many of them make an epoch.
-        intervals: Callbacks find the models as so many steps, and their multiples, have left them,
-            and at the end of each epoch.
-        together: How many steps may be taken before the callbacks hear of them, one by one, where
-            no epoch and none of the intervals ends before. The models are ahead of the figures by
-            so many steps.
-        any_worker: Whether this worker or another one that takes part in the steps is to stop;
-            given whether this one is.
-    """
-    callback_list = keras.callbacks.CallbackList(
-        list(callbacks),
-        model=model,
-        epochs=-(-train_steps // save_interval),
-        steps=save_interval,
+def _exit_stopped(run: Run, steps: int, number: signal.Signals | None) -> None:
+    """Ends the program after a signal, and says how to resume the run."""
+    outdir = run.options.outdir
+    flags = f"--resume --outdir {outdir}" if outdir != Path() else "--resume"
+    files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
+    print(
+        f"stopped after {steps} steps; {files if run.workers.is_chief else ''}resume with {flags}",
+        file=sys.stderr,
     )
-    intervals = (save_interval, *intervals)
-    model.stop_training = False
-    callback_list.on_train_begin()
-    first = len(history)
-    ahead: list[tuple[float, ...]] = []
-    for number in range(first, train_steps):
-        if not ahead:
-            model.stop_training = any_worker(model.stop_training)
-            if model.stop_training:
-                break
-        epoch, batch = divmod(number, save_interval)
-        if batch == 0 or number == first:
-            callback_list.on_epoch_begin(epoch)
-        callback_list.on_train_batch_begin(batch)
-        if not ahead:
-            untold = min(together, train_steps - number, *(n - number % n for n in intervals))
-            ahead = _timed(step, untold)
-        history.append(ahead.pop(0))
-        figures = history[-1][: len(FIGURES)]
-        callback_list.on_train_batch_end(batch, dict(zip(FIGURES, figures, strict=True)))
-        if batch + 1 == save_interval or number + 1 == train_steps:
-            means = np.mean(history[number - batch :], axis=0)[: len(FIGURES)].tolist()
-            callback_list.on_epoch_end(epoch, dict(zip(FIGURES, means, strict=True)))
-    callback_list.on_train_end()
-
-
-def _timed(step: Callable[[int], np.ndarray], count: int) -> list[tuple[float, ...]]:
-    """Takes steps; the `FIGURES` of each, and the seconds that it took."""
-    started = time.perf_counter()
-    rows = np.asarray(step(count)).tolist()
-    seconds = (time.perf_counter() - started) / count
-    return [(*figures, seconds) for figures in rows]
+    # if no signal has come to this process, one has come to another worker
+    sys.exit(128 + (number or signal.SIGTERM))

@@ -1,4 +1,4 @@
-"""How does a run tell how far it is?"""
+"""Showing the progress of a run: log lines, and on a terminal a bar."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
-from common.cli import Options
-from common.training.callbacks.core import StepCallback
+from common.runs.history import History, columns, means
+from common.training.callbacks.base import StepCallback
 
-# What the bar shows are means over so many steps, for those of one step jump about.
-_STEPS = 100
+# The bar shows means over so many steps, because those of single steps vary too much to read.
+_WINDOW = 100
 # Drawing the bar takes a millisecond, and nobody reads faster.
 SECONDS_BETWEEN = 0.5
 
 
 @contextmanager
 def progress(
-    name: str, options: Options, history: list[tuple[float, ...]]
+    name: str, train_steps: int, log_interval: int, force_lines: bool, history: History
 ) -> Iterator[list[keras.callbacks.Callback]]:
-    """The callbacks that tell of a run: on a terminal a bar, elsewhere the chapter's log lines.
-
-    The lines stand above the bar where they were asked for.
+    """The callbacks that show progress: on a terminal a bar, elsewhere the chapter's log lines.
 
     Args:
         name: The name of the model.
-        options: How often to log, and how long the run is to be.
-        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
+        train_steps: The steps of the run.
+        log_interval: Steps from one log line to the next.
+        force_lines: Whether a terminal shows lines, too: above the bar.
+        history: The history of the run.
     """
-    lines = LogLine(options.log_interval, options.train_steps)
+    lines = LogLine(log_interval, train_steps)
     if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
         yield [lines]
         return
-    with ProgressBar(name, options.train_steps, history) as bar:
-        yield [lines, bar] if "log_interval" in options.given else [bar]
+    with ProgressBar(name, train_steps, history) as bar:
+        yield [lines, bar] if force_lines else [bar]
 
 
 class LogLine(StepCallback):
-    """Prints the chapter's line, with the figures of one step alone.
+    """Prints the chapter's line, with the metrics of a single step.
 
     Args:
         interval: Steps from one line to the next.
@@ -63,29 +63,29 @@ class LogLine(StepCallback):
         self.train_steps = train_steps
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Prints the line of this step, if it is time to."""
+        """Prints the line at multiples of the interval, and for the last step."""
         steps = self.step + 1
         if steps % self.interval == 0 or steps == self.train_steps:
             print(self.LINE % {"step": self.step, **logs}, flush=True)
 
 
 class ProgressBar(StepCallback):
-    """One live bar for the whole run; a context manager, as long as which it lives.
+    """A live bar for the whole run, shown while the context is open.
 
     Whatever is printed meanwhile appears above it.
 
     Args:
-        name: What stands before it.
+        name: The text before the bar.
         train_steps: The steps of the run.
-        history: The run's history, a row for each step: `COLUMNS` of `common.runs.checkpoints`.
-        console: The terminal; None for the one of the standard output.
+        history: The history of the run.
+        console: The terminal; None for the standard output's.
     """
 
     def __init__(
         self,
         name: str,
         train_steps: int,
-        history: list[tuple[float, ...]],
+        history: History,
         console: Console | None = None,
     ) -> None:
         super().__init__()
@@ -93,23 +93,23 @@ class ProgressBar(StepCallback):
         self.train_steps = train_steps
         self._bar = Progress(
             TextColumn(name),
-            # gives way where the terminal is narrow, as nothing else does
+            # the only column that shrinks on a narrow terminal
             BarColumn(bar_width=None),
             MofNCompleteColumn(table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[metrics]}"),
             console=console,
             auto_refresh=False,
             expand=True,
-            # what goes to a file stays there
+            # unless stderr goes to a file
             redirect_stderr=sys.stderr is not None and sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task(name, total=train_steps, told="")
+        self._task = self._bar.add_task(name, total=train_steps, metrics="")
         self._due = 0.0
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
         self.draw()
-        self._bar.console.show_cursor(True)  # a process that is killed could not bring it back
+        self._bar.console.show_cursor(True)  # a process that is killed could not show it again
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,21 +117,23 @@ class ProgressBar(StepCallback):
         self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws the bar anew, if it is time to."""
+        """Draws the bar again, twice a second."""
         if time.monotonic() >= self._due:
             self.draw()
             self._due = time.monotonic() + SECONDS_BETWEEN
 
     def draw(self) -> None:
-        """Draws the bar anew."""
-        told = ""
+        """Draws the bar again."""
+        metrics = ""
         if self.history:
-            rows = np.array(self.history[-_STEPS:])
-            d_loss, d_acc, a_loss, a_acc = rows[:, :4].mean(axis=0)
-            seconds = np.median(rows[:, 4])  # the first step takes seconds to compile
+            recent = self.history[-_WINDOW:]
+            mean = means(recent)
+            # the median, because the first step takes seconds to compile
+            seconds = float(np.median(columns(recent).seconds))
             left = timedelta(seconds=round(seconds * (self.train_steps - len(self.history))))
-            told = (
-                f"{seconds * 1000:.0f} ms/step, {left} left, D {d_loss:.3f} {d_acc:.0%}, "
-                f"A {a_loss:.3f} {a_acc:.0%}"
+            metrics = (
+                f"{seconds * 1000:.0f} ms/step, {left} left, "
+                f"D {mean.discriminator_loss:.3f} {mean.discriminator_acc:.0%}, "
+                f"A {mean.adversarial_loss:.3f} {mean.adversarial_acc:.0%}"
             )
-        self._bar.update(self._task, completed=len(self.history), told=told, refresh=True)
+        self._bar.update(self._task, completed=len(self.history), metrics=metrics, refresh=True)

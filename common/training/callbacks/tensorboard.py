@@ -1,7 +1,7 @@
-"""What is TensorBoard told of a run?
+"""Events for TensorBoard.
 
-All that it is told is in the run's state and folder too. So a run that goes on, after whatever has
-happened, tells all of it anew, and no step is missing or there twice.
+Everything in an event file is also in the run's state and folder. So a resumed run writes all of it
+again, and no step is missing or doubled.
 """
 
 from __future__ import annotations
@@ -25,20 +25,26 @@ from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from common.errors import UserError, first_line
-from common.files import numbered_files
 from common.runs.checkpoints import TrainingState
-from common.runs.run import EVENT_FILES
-from common.training.callbacks.core import StepCallback
+from common.runs.folder import RunFolder
+from common.runs.history import columns
+from common.training.callbacks.base import StepCallback
 
 _SECONDS_BETWEEN = 2.0
-_TAGS = ("loss/discriminator", "accuracy/discriminator", "loss/adversarial", "accuracy/adversarial")
+# The tags of the history's columns.
+_TAGS = {
+    "discriminator_loss": "loss/discriminator",
+    "discriminator_acc": "accuracy/discriminator",
+    "adversarial_loss": "loss/adversarial",
+    "adversarial_acc": "accuracy/adversarial",
+}
 
 
 class TensorBoard(StepCallback):
-    """Writes the event file of a run: figures of each step, evaluations, grids, flags.
+    """Writes the event file of a run: metrics of each step, evaluations, grids, flags.
 
-    A step has the number that it has in the log and in history.csv; what shows the models after so
-    many steps, grids and evaluations, has that number.
+    Metrics of a step have the number that it has in the log and in history.csv. Grids and
+    evaluations, which show the models after so many steps, have that number of steps.
 
     Keras's own callback of this name counts steps anew in each process.
 
@@ -49,15 +55,15 @@ class TensorBoard(StepCallback):
     """
 
     def __init__(
-        self, state: TrainingState, folder: Path, hyper_parameters: dict[str, Any]
+        self, state: TrainingState, folder: RunFolder, hyper_parameters: dict[str, Any]
     ) -> None:
         super().__init__()
         self.state = state
         self.folder = folder
         self.hyper_parameters = hyper_parameters
         self._writer: tf.io.TFRecordWriter | None = None
-        self._told = 0
-        self._told_grids: set[int] = set()
+        self._written_steps = 0
+        self._written_grids: set[int] = set()
         self._due = 0.0
         optimizers = (state.step.discriminator.optimizer, state.step.adversarial.optimizer)
         self._learning_rates = {
@@ -66,28 +72,25 @@ class TensorBoard(StepCallback):
         }
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes what there is to tell, if it is time to.
-
-        The first time comes when `BeginRun` has made the folder the run's own.
-        """
+        """Writes events every two seconds; for the first time when the folder is claimed."""
         if time.monotonic() >= self._due:
-            self._tell()
+            self._write()
             self._due = time.monotonic() + _SECONDS_BETWEEN
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes what there is to tell, the grid included."""
-        self._tell()
+        """Writes events, the new grid included."""
+        self._write()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Writes what there is to tell, wherever the run has ended."""
-        self._tell()
+        """Writes the last events, also where the run is stopped."""
+        self._write()
         if self._writer is not None:
             self._writer.close()
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         try:
             if self._writer is None:
-                self._writer = self._begun()
+                self._writer = self._new_file()
             self._write_steps(self._writer)
             self._write_grids(self._writer)
             self._writer.flush()
@@ -96,19 +99,19 @@ class TensorBoard(StepCallback):
                 f"cannot write events for TensorBoard to {self.folder}: {first_line(error)}"
             ) from error
 
-    def _begun(self) -> tf.io.TFRecordWriter:
-        """A new file in place of those of earlier processes, with what stands at its head."""
-        for file in self.folder.glob(EVENT_FILES):
+    def _new_file(self) -> tf.io.TFRecordWriter:
+        """Starts a new file in place of those of earlier processes."""
+        for file in self.folder.event_files():
             file.unlink()
-        # another name than theirs, for TensorBoard remembers how far it has read
-        name = EVENT_FILES.replace("*", f"{time.time():.6f}.{socket.gethostname()}")
+        # a new name, because TensorBoard remembers how far it has read a file
+        file = self.folder.event_file(f"{time.time():.6f}.{socket.gethostname()}")
         # an event file is a TFRecord file of events
-        writer = tf.io.TFRecordWriter(str(self.folder / name))
+        writer = tf.io.TFRecordWriter(str(file))
         flags = {name: value for name, value in self.hyper_parameters.items() if value is not None}
         flags |= {tag: float(rate(0)) for tag, rate in self._learning_rates.items()}
         for event in (
             Event(file_version="brain.Event:2"),
-            # a TensorBoard that has read those files is to forget all that they said
+            # makes a TensorBoard that has read the earlier files forget their events
             Event(step=0, session_log=SessionLog(status=SessionLog.START)),
             Event(summary=hparams_pb(flags)),
         ):
@@ -117,49 +120,49 @@ class TensorBoard(StepCallback):
         return writer
 
     def _write_steps(self, writer: tf.io.TFRecordWriter) -> None:
-        """Writes the steps that have not been told, and the evaluations among them."""
-        history = np.array(self.state.history[self._told :])
-        if not len(history):
+        """Writes the steps since the last time, and the evaluations among them."""
+        new = self.state.history[self._written_steps :]
+        if not new:
             return
-        steps = np.arange(self._told, self._told + len(history))
-        # so long ago did the steps end
-        times = time.time() - (history[:, 4].sum() - np.cumsum(history[:, 4]))
-        rates = {
+        history = columns(new)
+        steps = np.arange(self._written_steps, self._written_steps + len(new))
+        seconds = np.asarray(history.seconds)
+        times = time.time() - (seconds.sum() - np.cumsum(seconds))  # when each step ended
+        values = {tag: np.asarray(getattr(history, name)) for name, tag in _TAGS.items()}
+        values |= {
             tag: np.broadcast_to(np.asarray(rate(steps)), len(steps))
             for tag, rate in self._learning_rates.items()
         }
+        values["speed/steps_per_second"] = 1 / seconds.clip(1e-9)
         for i, step in enumerate(steps.tolist()):
-            figures = dict(zip(_TAGS, history[i], strict=False))
-            figures |= {tag: values[i] for tag, values in rates.items()}
-            figures["speed/steps_per_second"] = 1 / max(history[i, 4], 1e-9)
-            _write_scalars(writer, figures, step, times[i])
+            scalars = {tag: of_steps[i] for tag, of_steps in values.items()}
+            _write_scalars(writer, scalars, step, times[i])
             evaluation = self.state.evaluations.get(step + 1, {})
-            named = {f"evaluation/{name}": figure for name, figure in evaluation.items()}
-            _write_scalars(writer, named, step + 1, times[i])
-        self._told += len(history)
+            scalars = {f"evaluation/{name}": metric for name, metric in evaluation.items()}
+            _write_scalars(writer, scalars, step + 1, times[i])
+        self._written_steps += len(new)
 
     def _write_grids(self, writer: tf.io.TFRecordWriter) -> None:
-        """Writes the grids that have not been told; later ones are of steps to be taken again."""
-        grids = {int(file.stem): file for file in numbered_files(self.folder, ".png")}
-        for steps in sorted(grids.keys() - self._told_grids):
-            if steps <= self._told:
-                wall_time = grids[steps].stat().st_mtime
-                event = Event(wall_time=wall_time, step=steps, summary=_image(grids[steps]))
+        """Writes new grids, except those of steps that a resumed run has yet to take again."""
+        for steps, file in self.folder.grids().items():
+            if steps <= self._written_steps and steps not in self._written_grids:
+                wall_time = file.stat().st_mtime
+                event = Event(wall_time=wall_time, step=steps, summary=_image(file))
                 writer.write(event.SerializeToString())
-                self._told_grids.add(steps)
+                self._written_grids.add(steps)
 
 
 def _write_scalars(
-    writer: tf.io.TFRecordWriter, figures: dict[str, float], step: int, wall_time: float
+    writer: tf.io.TFRecordWriter, scalars: dict[str, float], step: int, wall_time: float
 ) -> None:
-    if figures:
-        values = [scalar_pb(tag, figure).value[0] for tag, figure in figures.items()]
+    if scalars:
+        values = [scalar_pb(tag, value).value[0] for tag, value in scalars.items()]
         event = Event(wall_time=wall_time, step=step, summary=Summary(value=values))
         writer.write(event.SerializeToString())
 
 
 def _image(file: Path) -> Summary:
-    """A PNG file as TensorBoard's image plugin wants it: width, height, and the file."""
+    """A PNG file as TensorBoard's image plugin expects it: width, height, and the file."""
     with Image.open(file) as picture:
         size = [str(length).encode() for length in picture.size]
     tensor = TensorProto(
@@ -172,8 +175,8 @@ def _image(file: Path) -> Summary:
 
 
 def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
-    """The learning rate as a function of the updates so far."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+    """The learning rate as a function of the number of updates so far."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
     rate = optimizer.get_config()["learning_rate"]
     if isinstance(rate, dict):
         return keras.optimizers.schedules.deserialize(rate)

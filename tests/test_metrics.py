@@ -1,11 +1,11 @@
-"""The measures, against known answers and an independent implementation."""
+"""The metrics, against known answers and an independent implementation."""
 
 import numpy as np
-import prdc
 import pytest
 import scipy.linalg
+from prdc import compute_prdc
 
-from common.evaluation.metrics import frechet_distance, nearest, support, total_variation
+from common.evaluation.metrics import frechet_distance, nearest, prdc, total_variation
 
 
 def with_moments(rng, mean, covariance, count=500):
@@ -43,31 +43,32 @@ def test_where_the_root_of_the_matrix_does_not_exist(rng):
     assert frechet_distance(few, few + 1) == pytest.approx(20, abs=1e-6)
 
 
-def test_support_is_that_of_prdc(rng):
+def test_prdc_is_that_of_its_authors(rng):
+    """Against their own package, of the same name."""
     real = rng.normal(size=(700, 6))
     fake = rng.normal(0.3, 0.8, size=(400, 6))
     for k in (3, 5):
-        expected = prdc.compute_prdc(real, fake, k)
+        expected = compute_prdc(real, fake, k)
         assert 0.05 < expected["recall"] < expected["precision"] < 0.995
-        found = support(real, fake, k)._asdict()
+        found = prdc(real, fake, k)._asdict()
         assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_support_in_many_chunks(rng, monkeypatch):
+def test_prdc_in_many_chunks(rng, monkeypatch):
     real, fake = rng.normal(size=(900, 4)), rng.normal(size=(800, 4))
-    whole = support(real, fake, 5)
+    whole = prdc(real, fake, 5)
     monkeypatch.setattr("common.evaluation.metrics._CHUNK", 0.1)
-    assert support(real, fake, 5) == pytest.approx(whole, rel=1e-12)
+    assert prdc(real, fake, 5) == pytest.approx(whole, rel=1e-12)
 
 
 def test_a_set_against_itself(rng):
     x = rng.normal(size=(300, 5))
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
-    found = support(x, x, 5)
+    found = prdc(x, x, 5)
     assert found[:2] == (1, 1)
     assert found.coverage == 1
     assert found.density == pytest.approx(1, abs=0.02)  # ties: each one's fifth neighbour
-    assert support(x, x + 1000, 5) == (0, 0, 0, 0)
+    assert prdc(x, x + 1000, 5) == (0, 0, 0, 0)
 
 
 def test_total_variation():

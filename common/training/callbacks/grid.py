@@ -1,0 +1,43 @@
+"""The sample grids of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from common.gan.batches import generate
+from common.pictures import image_grid, save_picture
+from common.training.callbacks.base import StepCallback
+
+
+class SampleGrid(StepCallback):
+    """Draws images of the same noise at each save interval and at the end (figure 4.2.2).
+
+    Args:
+        generator: The generator.
+        noise_input: Its inputs, `[noise]` or `[noise, labels]`.
+        file: The PNG file of the grid after so many steps.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        noise_input: list[np.ndarray],
+        file: Callable[[int], Path],
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.noise_input = noise_input
+        self.file = file
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws the grid.
+
+        Raises:
+            UserError: The file cannot be written.
+        """
+        grid = image_grid(generate(self.generator, self.noise_input))
+        save_picture(grid, self.file(self.step + 1))

@@ -1,0 +1,79 @@
+"""Taking possession of the run's folder, and saving the state of the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from common.runs.checkpoints import Checkpoints, TrainingState
+from common.runs.history import write_history
+from common.runs.run import Run
+
+
+class ClaimFolder(keras.callbacks.Callback):
+    """Makes the folder the run's own after the first step, and not before.
+
+    So neither a batch too large for the memory nor a loss that is NaN from the start destroys an
+    earlier run.
+
+    Args:
+        run: The run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.run: Run | None = run
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Claims the folder, once."""
+        if self.run is not None:
+            self.run.claim()
+            self.run = None
+
+
+class SaveState(keras.callbacks.Callback):
+    """Saves checkpoints, and the history as a table beside them.
+
+    Args:
+        state: The state of the run.
+        checkpoints: Where checkpoints go.
+        history_file: The table.
+        interval: Steps from one checkpoint to the next.
+    """
+
+    def __init__(
+        self, state: TrainingState, checkpoints: Checkpoints, history_file: Path, interval: int
+    ) -> None:
+        super().__init__()
+        self.state = state
+        self.checkpoints = checkpoints
+        self.history_file = history_file
+        self.interval = interval
+        self._saved = len(state.history)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves the state at a multiple of the interval.
+
+        Before the next step, not after the last one, when other callbacks have yet to draw its
+        grid: whatever belongs to a step is done before its checkpoint is written.
+        """
+        if len(self.state.history) % self.interval == 0:
+            self.save()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Saves the last state, also where the run is stopped."""
+        self.save()
+
+    def save(self) -> None:
+        """Saves the state, unless it is saved already."""
+        steps = len(self.state.history)
+        if steps == self._saved:
+            return
+        self.write_history()
+        self.checkpoints.save(self.state)
+        self._saved = steps
+
+    def write_history(self) -> None:
+        """Writes the table."""
+        write_history(self.history_file, self.state.history, self.state.evaluations)

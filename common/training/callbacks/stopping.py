@@ -1,0 +1,65 @@
+"""What ends a run before its last step: divergence, and signals."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from types import FrameType
+
+import keras
+
+from common.errors import UserError
+from common.training.callbacks.base import StepCallback
+
+
+class StopOnDivergence(StepCallback):
+    """Ends a run whose losses are NaN or infinite, before any file is overwritten."""
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Checks the metrics of this step.
+
+        Raises:
+            UserError: One is NaN or infinite.
+        """
+        for name, value in logs.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"training has diverged: {name} is {value} in step {self.step}; the files were "
+                    "saved before that: start again with another --seed"
+                )
+
+
+class StopOnSignal(keras.callbacks.Callback):
+    """SIGINT (Ctrl-C) or SIGTERM ends a run after the current step; a second one ends it at once.
+
+    A context manager: it handles these signals while the context is open.
+
+    Attributes:
+        signal: The signal that came, or None.
+    """
+
+    signal: signal.Signals | None = None
+
+    def __enter__(self) -> StopOnSignal:
+        self._handlers = {
+            number: signal.signal(number, self._stop)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a script
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.signal = signal.Signals(number)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Ends the run after this step, if a signal has come."""
+        if self.signal is not None:
+            self.model.stop_training = True

@@ -1,0 +1,137 @@
+"""Several machines: who the workers are, by TF_CONFIG or Slurm, and waiting for them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from common.errors import UserError, first_line
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+def multiworker_strategy(cluster: dict, task: dict, timeout: int) -> tf.distribute.Strategy:
+    """The strategy of several workers; waits until all of them have arrived.
+
+    Args:
+        cluster: From `cluster_from_environment`.
+        task: The same.
+        timeout: Seconds to wait, for this and for each step.
+
+    Raises:
+        UserError: This worker cannot listen at its address.
+    """
+    address = cluster[task["type"]][task["index"]]
+    others = [worker for workers in cluster.values() for worker in workers if worker != address]
+    # A worker that dies is detected by heartbeat, one that hangs by this timeout.
+    waiting = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    try:
+        with _ending_after(
+            timeout,
+            f"error: not all of {', '.join(others)} have arrived within {timeout} s: see whether "
+            "they run and can be reached from here, or give a longer --worker-timeout",
+        ):
+            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting)
+    except tf.errors.OpError as error:
+        raise UserError(f"cannot be the worker {address}: {first_line(error)}") from error
+
+
+@contextmanager
+def _ending_after(timeout: int, message: str) -> Iterator[None]:
+    """Ends this process if the code in the context takes too long.
+
+    TensorFlow waits for a cluster in C++ code that holds Python's lock: no other thread runs, and
+    no signal handler. So another process watches the time, and Ctrl-C gets the system's handler.
+    """
+    watch = (
+        "import os, select, sys\n"
+        "if not select.select([0], [], [], float(sys.argv[1]))[0]:\n"  # until its input is closed
+        "    print(sys.argv[3], file=sys.stderr, flush=True)\n"
+        "    os.kill(int(sys.argv[2]), 9)\n"
+    )
+    line = f"{Path(sys.argv[0]).name}: {message}"
+    watcher = subprocess.Popen(
+        [sys.executable, "-S", "-c", watch, str(timeout), str(os.getpid()), line],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is not for it
+    )
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        watcher.communicate()
+
+
+def cluster_from_environment() -> tuple[dict[str, list[str]], dict[str, Any]]:
+    """Reads TF_CONFIG, or sets it from Slurm's variables.
+
+    Returns:
+        The addresses of the workers by the type of their task, and the task of this process:
+        its type and its index.
+
+    Raises:
+        UserError: There is neither, or it does not describe a cluster.
+    """
+    if "TF_CONFIG" not in os.environ and "SLURM_STEP_NODELIST" in os.environ:
+        os.environ["TF_CONFIG"] = _tf_config_of_slurm()
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        raise UserError(
+            "argument --strategy: multiworker given, and there is neither TF_CONFIG in the "
+            f"environment nor a Slurm step: set TF_CONFIG='{_EXAMPLE}', index 1 on the second"
+        )
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        task = {"type": str(task["type"]), "index": int(task["index"])}
+        addresses = [address for workers in cluster.values() for address in workers]
+        if not (
+            set(cluster) <= {"chief", "worker"}
+            and all(re.fullmatch(r"[^\s:/]+:\d+|\[[\da-fA-F:]+\]:\d+", a) for a in addresses)
+            and len(set(addresses)) == len(addresses)
+            and len(cluster.get("chief", [])) <= 1
+            and 0 <= task["index"] < len(cluster[task["type"]])
+        ):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"TF_CONFIG is {' '.join(text.split())}: expected are the addresses of all workers, "
+            f"each once, and which of them this one is, for example {_EXAMPLE}"
+        ) from None
+    return cluster, task
+
+
+def _tf_config_of_slurm() -> str:
+    try:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
+            # depends on the job, so that two jobs can share a machine
+            port_base=20000 + int(os.environ.get("SLURM_JOB_ID", "0")) % 10000,
+            # Slurm assigns GPUs; the resolver fails where there are none
+            gpus_per_node=2**16,
+            gpus_per_task=1,
+            auto_set_gpu=False,
+        )
+        cluster = resolver.cluster_spec().as_dict()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the cluster cannot be read from Slurm's variables ({first_line(error)}): start the "
+            "program with srun, or set TF_CONFIG"
+        ) from error
+    task = {"type": resolver.task_type, "index": resolver.task_id}
+    return json.dumps({"cluster": cluster, "task": task})

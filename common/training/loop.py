@@ -1,0 +1,86 @@
+"""The training loop: step after step, with callbacks around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from common.gan.step import METRICS
+from common.runs.history import History, StepRecord, from_array, means
+
+
+def run_steps(
+    model: keras.Model,
+    step: Callable[[int], np.ndarray],
+    history: History,
+    callbacks: Iterable[keras.callbacks.Callback],
+    train_steps: int,
+    save_interval: int,
+    intervals: Iterable[int] = (),
+    steps_per_execution: int = 1,
+    any_worker: Callable[[bool], bool] = bool,
+) -> None:
+    """Takes step after step; callbacks do everything else.
+
+    Callbacks are called as `keras.Model.fit` calls them, one save interval being one epoch, so that
+    Keras's own and a reader's own work here, too. The last epoch is shorter where `save_interval`
+    does not divide `train_steps`.
+
+    Args:
+        model: The adversarial model. The callbacks get it as `model` and may set its
+            `stop_training`, which ends the run after the step, with its epoch left open.
+        step: Takes as many steps as it is told to and returns their `METRICS`, shape (count, 4).
+        history: The records of the steps already taken; those to come are appended.
+        callbacks: Get the metrics of each step, and at the end of an epoch their means over it.
+        train_steps: The number of steps of the run, those already taken included.
+        save_interval: The number of steps of an epoch.
+        intervals: Callbacks see the exact model state at multiples of these steps, and at the end
+            of each epoch.
+        steps_per_execution: How many steps may be taken before callbacks are called for them, one
+            by one, unless an epoch or an interval ends in between.
+        any_worker: Whether any worker wants to stop, given whether this one does.
+    """
+    epochs = -(-train_steps // save_interval)
+    callback_list = keras.callbacks.CallbackList(
+        list(callbacks), model=model, epochs=epochs, steps=save_interval
+    )
+    intervals = (save_interval, *intervals)
+    model.stop_training = False
+    callback_list.on_train_begin()
+    first = len(history)
+    pending: History = []  # steps taken, for which callbacks have not been called
+    for number in range(first, train_steps):
+        if not pending:
+            model.stop_training = any_worker(model.stop_training)
+            if model.stop_training:
+                break
+        epoch, batch = divmod(number, save_interval)
+        if batch == 0 or number == first:
+            callback_list.on_epoch_begin(epoch)
+        callback_list.on_train_batch_begin(batch)
+        if not pending:
+            until_interval = (n - number % n for n in intervals)
+            count = min(steps_per_execution, train_steps - number, *until_interval)
+            pending = _timed(step, count)
+        record = pending.pop(0)
+        history.append(record)
+        callback_list.on_train_batch_end(batch, _logs(record))
+        if batch + 1 == save_interval or number + 1 == train_steps:
+            callback_list.on_epoch_end(epoch, _logs(means(history[number - batch :])))
+    callback_list.on_train_end()
+
+
+def _logs(record: StepRecord) -> dict[str, float]:
+    """The metrics of a record by their names."""
+    return {name: getattr(record, name) for name in METRICS}
+
+
+def _timed(step: Callable[[int], np.ndarray], count: int) -> History:
+    """Takes steps; the seconds of each are the mean of all of them."""
+    started = time.perf_counter()
+    metrics = np.asarray(step(count))
+    seconds = (time.perf_counter() - started) / count
+    return from_array(np.column_stack([metrics, np.full(count, seconds)]))

@@ -1,0 +1,115 @@
+"""Starting or resuming a run: everything that happens before networks are built, in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+
+import numpy as np
+
+from common.errors import UserError
+from common.flags import FIXED
+from common.gan.data import PROJECT, checksum, load_data
+from common.options import FLAGS, Options, check_needs, named
+from common.runs.folder import RunFolder
+from common.runs.run import Run, Settings, read_settings
+from common.runs.workers import Workers
+from common.runtime import prepare_device, seed_everything, silence
+
+Data = tuple[np.ndarray, np.ndarray]
+
+
+def start_run(name: str, options: Options) -> Run:
+    """Prepares a training. From here to `Run.close` no other process can write to its folder.
+
+    Args:
+        name: The name of the model; it names the folder and the generator's file.
+        options: The options of the command. With `resume`, the run in the folder is resumed, and
+            flags that were not given are taken from its start.
+
+    Raises:
+        UserError: The folder cannot be written, another process uses it, it holds a run and the
+            user has not said what to do with it, or another run than the one to resume; or the
+            data, the devices or the workers do not fit.
+    """
+    if options.quiet:
+        silence()
+    # Models belong to a strategy from the start: it is set before they are built.
+    workers = _join_workers(options)
+    folder = RunFolder(options.outdir / name)
+    if workers.is_chief:
+        folder.acquire()
+        settings, data = _resumed(folder, options) if options.resume else _new(folder, options)
+        workers.from_chief(json.dumps(dataclasses.asdict(settings)).encode())
+    else:
+        settings = Settings(**json.loads(workers.from_chief(b"")))
+        options, data = _following(options, settings)
+    options = options.completed_by(settings.flags)
+    check_needs(options)
+    prepare_device(options.precision, options.xla, options.batch_size)
+    rng = seed_everything(options.seed)
+    return Run(folder, options, settings, workers, *data, rng)
+
+
+def _join_workers(options: Options) -> Workers:
+    """Sets the strategy of whatever is built from now on; gives the workers that take part."""
+    if options.strategy == "none":
+        return Workers()
+    from common.training.distribution import join  # slow, and few need it
+
+    workers = join(options.strategy, options.devices, options.worker_timeout)
+    if not workers.is_chief:
+        silence()
+    return workers
+
+
+def _new(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
+    """The settings and the data of a new run."""
+    if not options.overwrite:
+        folder.refuse_to_overwrite()
+    if options.seed is None:
+        options.seed = secrets.randbelow(2**32)  # known, so that the run can be resumed
+    data = load_data(options.data)
+    return Settings(options.of_the_run(), checksum(*data)), data
+
+
+def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
+    """The settings and the data of the run in the folder, with the changes that may be made."""
+    started = read_settings(folder)
+    options = options.completed_by(started.flags)
+    for name, value in started.flags.items():
+        given = getattr(options, name)
+        if FLAGS[name].on_resume is FIXED and given != value:
+            raise UserError(
+                f"{named(name)}: {given} given, the run in {folder} was started with {value}: "
+                "leave it out, or give --overwrite to start afresh"
+            )
+    steps = folder.checkpoints.steps()
+    if options.train_steps < steps:
+        raise UserError(
+            f"argument --train-steps: {options.train_steps} given, the run in {folder} has already "
+            f"taken {steps}: give at least as many"
+        )
+    data = load_data(options.data)
+    if checksum(*data) != started.data_sha256:
+        raise UserError(
+            f"argument --data: {options.data} is not what the run in {folder} was started with: "
+            "give that, or --overwrite to start afresh"
+        )
+    return Settings(options.of_the_run(), started.data_sha256), data
+
+
+def _following(options: Options, settings: Settings) -> tuple[Options, Data]:
+    """The options of a worker that is not the chief: the chief's, except where its data is."""
+    path = PROJECT / settings.flags["data"]
+    if "data" in options.given or not path.exists():
+        path = options.data
+    data = load_data(path)
+    if checksum(*data) != settings.data_sha256:
+        raise UserError(
+            f"argument --data: {path} is not the data set that the chief trains on: give all "
+            "workers the same"
+        )
+    own = {name: value for name, value in options.given.items() if not FLAGS[name].on_resume}
+    return dataclasses.replace(options, given=own | {"data": path}), data
