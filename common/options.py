@@ -251,7 +251,7 @@ class Options:
         values = {
             name: getattr(self, name)
             for name, declared in FLAGS.items()
-            if not declared.on_resume and not declared.conditional
+            if not declared.on_resume and (TRAIN in declared.modes or not declared.conditional)
         }
         return {
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
@@ -277,11 +277,12 @@ FLAGS: dict[str, Flag] = {
 def validated(flags: dict[str, Any]) -> dict[str, Any]:
     """The flags of a run as config.json holds them.
 
-    Flags that did not exist when the run was started get their defaults.
+    Flags that did not exist when the run was started get their defaults, except those without a
+    usable one: of a run that has none of these, nobody knows which run it is.
 
     Raises:
         ValueError: A value is not one that the command line would have given.
-        KeyError: A flag that must not change is missing.
+        KeyError: A flag that identifies the run is missing.
     """
     flags, defaults = dict(flags), Options().of_the_run()
     found = {}
@@ -357,11 +358,13 @@ def check_needs(options: Options) -> None:
         UserError: One does not.
     """
     for name, declared in FLAGS.items():
-        if getattr(options, name) == declared.default:
+        value = getattr(options, name)
+        if value is False or (value == declared.default and name not in options.given):
             continue
-        for other, value in declared.needs.items():
-            if getattr(options, other) != value:
+        for other, needed in declared.needs.items():
+            if getattr(options, other) != needed:
+                off = f"give --no-{name}" if declared.type is ON_OFF else "leave it out"
                 raise UserError(
-                    f"{named(name)}: is for --{other} {value}, and the {other} is "
-                    f"{getattr(options, other)}: leave one of them out"
+                    f"{named(name)}: is for --{other} {needed}, and the {other} is "
+                    f"{getattr(options, other)}: {off}, or give --{other} {needed}"
                 )

@@ -11,6 +11,8 @@ from common.flags import Mode
 from common.gan.saving import BuildGenerator, load_generator
 from common.options import Options
 from common.runs.folder import RunFolder
+from common.sampling.export import export_generator
+from common.training.figures import draw_figures
 
 
 def run_program(
@@ -40,8 +42,6 @@ def run_program(
             if options.mode is Mode.TRAIN:
                 train(options)
             else:
-                from common.training.figures import draw_figures  # Matplotlib is slow
-
                 draw_figures(RunFolder(options.outdir / name))
             return
         generator = load_generator(options.generator, build)
@@ -50,8 +50,6 @@ def run_program(
 
             evaluate_generator(generator, options)
         elif options.export is not None:
-            from common.sampling.export import export_generator  # slow, and few need it
-
             export_generator(generator, options.export)
         else:
             sample(generator, options)

@@ -24,7 +24,6 @@ from pathlib import Path
 from types import ModuleType
 
 import h5py
-import keras
 import numpy as np
 import pytest
 

@@ -71,14 +71,15 @@ class Process:
                 os.mkfifo(pipe)
         files = [os.devnull, *pipes]
         self._process = _context.Process(
-            target=_child, args=(target, args, str(folder), ENVIRONMENT | (environment or {}), files)
+            target=_child,
+            args=(target, args, str(folder), ENVIRONMENT | (environment or {}), files),
         )
         self._process.start()
         _running.add(self)
         self.stdout: IO[str] = io.StringIO()
         self.stderr: IO[str] = io.StringIO()
         if not terminal:
-            self.stdout, self.stderr = (open(pipe, encoding="utf-8") for pipe in pipes)
+            self.stdout, self.stderr = (Path(pipe).open() for pipe in pipes)  # noqa: SIM115
 
     @property
     def pid(self) -> int:

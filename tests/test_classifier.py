@@ -1,4 +1,4 @@
-"""The classifier that comes with the project, and those made for other data sets."""
+"""The classifier that ships, and those made for other data sets."""
 
 import re
 
@@ -8,7 +8,8 @@ import pytest
 from common.errors import UserError
 from common.evaluation import classifier
 from common.evaluation.classifier import classifier_for, train_classifier
-from common.gan.data import MNIST, RealImages, load_data
+from common.gan.batches import scaled
+from common.gan.data import MNIST, load_data
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +28,13 @@ def greys(tmp_path_factory):
     return path
 
 
-def floats(images):
-    return RealImages(images).take(np.arange(len(images)))[0]
-
-
 def test_the_one_for_mnist_reads_it(tmp_path):
     (file,) = MNIST.parent.glob("classifier-*.npz")
     assert file.stat().st_size < 1e6
     images, labels = load_data(MNIST, "test")
-    features, read = classifier_for(MNIST, tmp_path).read(floats(images))
-    assert np.mean(read == labels) >= 0.993
+    classifier = classifier_for(load_data(), MNIST, tmp_path)
+    features, predicted = classifier.predict(scaled(images))
+    assert np.mean(predicted == labels) >= 0.993
     assert features.shape == (10_000, 128)
     assert features.dtype == np.float64
     assert not list(tmp_path.iterdir())
@@ -47,7 +45,7 @@ def test_mnist_in_idx_files_has_the_same_one(tmp_path):
     for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
         (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
-    classifier_for(tmp_path, tmp_path / "nowhere", may_train=False)
+    classifier_for(load_data(tmp_path), tmp_path, tmp_path / "nowhere", may_train=False)
 
 
 def test_it_learns_and_a_seed_repeats_it(greys):
@@ -69,19 +67,20 @@ def test_the_command(greys, tmp_path, capsys, monkeypatch):
     (file,) = tmp_path.iterdir()
 
     images, labels = load_data(greys, "test")
-    _, read = classifier_for(greys, tmp_path, may_train=False).read(floats(images))
-    assert 100 * np.mean(read == labels) == pytest.approx(float(share[1]), abs=0.01)
+    kept = classifier_for(load_data(greys), greys, tmp_path, may_train=False)
+    _, predicted = kept.predict(scaled(images))
+    assert 100 * np.mean(predicted == labels) == pytest.approx(float(share[1]), abs=0.01)
 
     file.write_bytes(file.read_bytes()[:-1000])
-    with pytest.raises(UserError, match=r"is not a classifier .*: remove it, and it is made anew"):
-        classifier_for(greys, tmp_path)
+    with pytest.raises(UserError, match=r"is not a classifier .*: remove it, and a new one"):
+        classifier_for(load_data(greys), greys, tmp_path)
 
 
 def test_where_there_is_none_and_no_time(greys, tmp_path):
     with pytest.raises(
         UserError, match=r"make one first, with python -m common.evaluation.classifier"
     ):
-        classifier_for(greys, tmp_path, may_train=False)
+        classifier_for(load_data(greys), greys, tmp_path, may_train=False)
 
 
 def test_the_command_without_test_images(tmp_path, capsys, small_data):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.gan.data import MNIST, RealImages, load_data
+from common.gan.data import MNIST, load_data
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
@@ -151,26 +151,3 @@ def test_idx_refused(tmp_path, small_data, name, content, complaint):
         load_data(tmp_path)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_real_images_are_scaled_per_batch(rng):
-    # every pixel of image i is i, and its label is i % 10
-    images = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None], (256, 8, 8))
-    real = RealImages(images, np.arange(256) % 10)
-    assert real.images is images
-    assert real.num_labels == 10
-    x, y = real.take(real.draw(rng, 5000))
-    assert x.shape == (5000, 8, 8, 1)
-    assert x.dtype == y.dtype == np.float32
-    indexes = np.rint(x[:, 0, 0, 0] * 255).astype(int)
-    expected = indexes[:, None, None, None] / 255.0
-    np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), rtol=1e-7)
-    np.testing.assert_array_equal(y.argmax(axis=1), indexes % 10)
-    assert set(indexes) == set(range(256))  # all are picked, with replacement
-
-
-def test_real_images_without_labels(rng, small_data):
-    real = RealImages(small_data[0])
-    (x,) = real.take(real.draw(rng, 3))
-    assert x.shape == (3, 8, 8, 1)
-    assert real.num_labels == 0

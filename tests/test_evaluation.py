@@ -1,6 +1,8 @@
-"""What an evaluation says of images whose faults are known, and the programs' own evaluations."""
+"""Metrics of images whose faults are known, and the programs' own evaluations."""
 
+import contextlib
 import csv
+import io
 import json
 
 import keras
@@ -9,46 +11,47 @@ import pytest
 from matplotlib import image as mpl_image
 
 from common.errors import UserError
-from common.evaluation.classifier import classifier_for
+from common.evaluation.classifier import classifier_for, make_classifier
 from common.evaluation.evaluate import (
-    Evaluate,
-    Judge,
+    Evaluator,
     digit_accuracy,
     evaluate,
     evaluation_inputs,
-    generate,
-    judge_for,
+    make_evaluator,
 )
-from common.evaluation.metrics import support
-from common.gan.data import MNIST, RealImages, load_data
+from common.evaluation.metrics import prdc
+from common.gan.batches import RealImages, generate, scaled
+from common.gan.data import MNIST, checksum, load_data
 from common.gan.saving import load_generator, save_generator
-from common.runs.checkpoints import TrainingState
+from common.training.callbacks import evaluation
+from common.training.callbacks.evaluation import Evaluate
 from conftest import assert_same_run, randomized
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory) -> Judge:
+def evaluator(tmp_path_factory) -> Evaluator:
     """Of the first 2,000 test images, which is enough and fast."""
     images, labels = load_data(MNIST, "test")
-    classifier = classifier_for(MNIST, tmp_path_factory.mktemp("none"))
-    return Judge(classifier, images[:2000], labels[:2000])
+    classifier = classifier_for(load_data(), MNIST, tmp_path_factory.mktemp("none"))
+    return Evaluator(classifier, images[:2000], labels[:2000])
 
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
     images, labels = load_data()
-    return RealImages(images[:4000]).take(np.arange(4000))[0], labels[:4000]
+    return scaled(images[:4000]), labels[:4000]
 
 
-def found(judge, images) -> dict[str, float]:
-    read = judge.classifier.read(images)
-    return judge.figures(read, None) | support(judge.features, read[0], 5)._asdict()
+def found(evaluator, images) -> dict[str, float]:
+    features, predicted = evaluator.classifier.predict(images)
+    metrics = evaluator.metrics(features, predicted)
+    return metrics | prdc(evaluator.features, features, 5)._asdict()
 
 
 @pytest.fixture(scope="module")
-def healthy(judge, digits) -> dict[str, float]:
+def healthy(evaluator, digits) -> dict[str, float]:
     """Of real images, against which the rest is held."""
-    return found(judge, digits[0][:2000])
+    return found(evaluator, digits[0][:2000])
 
 
 def test_real_images_are_good(healthy):
@@ -58,9 +61,9 @@ def test_real_images_are_good(healthy):
     assert healthy["distance_from_data"] < 0.05
 
 
-def test_a_class_that_is_missing(judge, digits, healthy):
+def test_a_class_that_is_missing(evaluator, digits, healthy):
     images, labels = digits
-    missing = found(judge, images[labels != 3][:2000])
+    missing = found(evaluator, images[labels != 3][:2000])
     assert missing["share_of_3"] < 0.005
     assert missing["distance_from_uniform"] == pytest.approx(0.1, abs=0.02)
     assert missing["distance_from_data"] > healthy["distance_from_data"] + 0.05
@@ -71,9 +74,9 @@ def test_a_class_that_is_missing(judge, digits, healthy):
     assert missing["precision"] == pytest.approx(healthy["precision"], abs=0.03)
 
 
-def test_one_class_alone(judge, digits, healthy):
+def test_one_class_alone(evaluator, digits, healthy):
     images, labels = digits
-    alone = found(judge, images[labels == 3])
+    alone = found(evaluator, images[labels == 3])
     assert alone["share_of_3"] > 0.99
     assert alone["distance_from_uniform"] == pytest.approx(0.9, abs=0.01)
     assert alone["frechet_distance"] > 100 * healthy["frechet_distance"]
@@ -82,10 +85,10 @@ def test_one_class_alone(judge, digits, healthy):
     assert alone["precision"] > 0.8
 
 
-def test_noise(judge, digits, healthy):
+def test_noise(evaluator, digits, healthy):
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 0.1, (2000, 28, 28, 1)).astype(np.float32)
-    little, much = (found(judge, (digits[0][:2000] + n * noise).clip(0, 1)) for n in (1, 3))
+    little, much = (found(evaluator, (digits[0][:2000] + n * noise).clip(0, 1)) for n in (1, 3))
     assert little["frechet_distance"] > 50 * healthy["frechet_distance"]
     assert much["frechet_distance"] > 2 * little["frechet_distance"]
     assert little["precision"] < 0.3
@@ -93,33 +96,33 @@ def test_noise(judge, digits, healthy):
         assert much[name] < little[name] < healthy[name]
 
 
-def test_the_same_images_again_and_again(judge, digits, healthy):
+def test_the_same_images_again_and_again(evaluator, digits, healthy):
     """Mode collapse of the kind that a class histogram does not show."""
-    few = found(judge, np.repeat(digits[0][:50], 40, axis=0))
+    few = found(evaluator, np.repeat(digits[0][:50], 40, axis=0))
     assert few["precision"] == pytest.approx(healthy["precision"], abs=0.05)
     assert few["recall"] < 0.01
     assert few["coverage"] < 0.2
     assert few["frechet_distance"] > 4 * healthy["frechet_distance"]
 
 
-def test_copies_of_training_images_are_suspiciously_near(judge, digits):
+def test_copies_of_training_images_are_suspiciously_near(evaluator, digits):
     images, labels = digits
     train = RealImages((images[:3000, :, :, 0] * 255).round().astype(np.uint8))
-    new, near_new = evaluate(judge, train, images[3000:3500], labels[3000:3500], seed=0)
-    copied, near_copied = evaluate(judge, train, images[:500], labels[:500], seed=0)
+    new, near_new = evaluate(evaluator, train, images[3000:3500], labels[3000:3500], seed=0)
+    copied, near_copied = evaluate(evaluator, train, images[:500], labels[:500], seed=0)
     assert new["nearest_training_image"]["suspiciously_near"] < 0.05
     assert copied["nearest_training_image"]["suspiciously_near"] == 1
     assert near_copied.distances.max() < 1e-2 < near_new.distances.min()
     np.testing.assert_allclose(near_copied.pairs[0], near_copied.pairs[1], atol=1e-6)
 
 
-def test_digits_that_were_asked_for(judge, digits):
+def test_digits_that_were_asked_for(evaluator, digits):
     """Real test images with their true labels score what the classifier does, shuffled ones 10%."""
     labels = load_data(MNIST, "test")[1][:2000]
     train = RealImages((digits[0][:500, :, :, 0] * 255).astype(np.uint8))
-    report, _ = evaluate(judge, train, judge.images, labels, seed=0)
-    assert report["generated"]["digit_accuracy"] == judge.accuracy > 0.98
-    assert np.trace(report["confusion_matrix"]) / 2000 == judge.accuracy
+    report, _ = evaluate(evaluator, train, evaluator.images, labels, seed=0)
+    assert report["generated"]["digit_accuracy"] == evaluator.accuracy > 0.98
+    assert np.trace(report["confusion_matrix"]) / 2000 == evaluator.accuracy
     rows = np.sum(report["confusion_matrix"], axis=1)
     np.testing.assert_array_equal(rows, np.bincount(labels))
     third = np.array(report["confusion_matrix"])[3]
@@ -127,9 +130,9 @@ def test_digits_that_were_asked_for(judge, digits):
     assert report["generated"]["frechet_distance"] == pytest.approx(0, abs=1e-6)
 
     shuffled = np.random.default_rng(0).permutation(labels)
-    read = judge.classifier.read(judge.images)
-    assert judge.figures(read, shuffled)["digit_accuracy"] == pytest.approx(0.1, abs=0.03)
-    assert digit_accuracy(read[1], shuffled) == judge.figures(read, shuffled)["digit_accuracy"]
+    features, predicted = evaluator.classifier.predict(evaluator.images)
+    accuracy = evaluator.metrics(features, predicted, shuffled)["digit_accuracy"]
+    assert accuracy == digit_accuracy(predicted, shuffled) == pytest.approx(0.1, abs=0.03)
 
 
 def test_inputs_in_turn(gan):
@@ -149,15 +152,45 @@ def run(gan, *flags):
     gan.program.main([str(flag) for flag in flags])
 
 
-def test_the_programs_table(gan, tmp_path, capsys):
-    generator = randomized(gan.models()[0])
-    save_generator(generator, tmp_path / "g.h5")
+@pytest.fixture(scope="module")
+def part_of_mnist(tmp_path_factory):
+    """A folder with 3,000 training and 1,000 test images, and MNIST's classifier for them."""
+    folder = tmp_path_factory.mktemp("mnist")
+    (x_train, y_train), (x_test, y_test) = load_data(), load_data(MNIST, "test")
+    train = x_train[:3000], y_train[:3000]
+    test = {"x_test": x_test[:1000], "y_test": y_test[:1000]}
+    np.savez(folder / "set.npz", x_train=train[0], y_train=train[1], **test)
+    (file,) = MNIST.parent.glob("classifier-*.npz")
+    (folder / f"classifier-{checksum(*train)[:12]}.npz").write_bytes(file.read_bytes())
+    return folder
+
+
+def test_the_programs_table(gan, part_of_mnist, capsys):
+    report = evaluated_twice(gan, part_of_mnist, [f"--data={part_of_mnist / 'set.npz'}"], capsys)
+    assert report["test_images"] == 1000
+    assert report["classifier_accuracy"] >= 0.98
+    assert report["training"]["precision"] > 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gan", ["cgan"], indirect=True)
+def test_the_programs_table_of_mnist(gan, tmp_path, capsys):
+    report = evaluated_twice(gan, tmp_path, [], capsys)
+    assert report["test_images"] == 10_000
+    assert report["classifier_accuracy"] >= 0.993
+    assert report["training"]["precision"] > 0.9
+
+
+def evaluated_twice(gan, folder, flags, capsys):
+    """Evaluates the same 150 images twice; gives the report, which is the same each time."""
+    generator = randomized(gan.program.new_generator(28, gan.num_labels))
+    save_generator(generator, folder / "g.h5")
     files, printed = [], []
-    for outdir in (tmp_path / "a", tmp_path / "a"):
+    flags = ["--evaluate", "--samples=150", "--seed=5", f"--outdir={folder}", *flags]
+    for _ in range(2):
         capsys.readouterr()
-        flags = ["--samples=150", "--seed=5", f"--outdir={outdir}"]
-        run(gan, "--generator", tmp_path / "g.h5", "--evaluate", *flags)
-        files.append((outdir / "test_outputs" / "evaluation.json").read_bytes())
+        run(gan, "--generator", folder / "g.h5", *flags)
+        files.append((folder / "test_outputs" / "evaluation.json").read_bytes())
         printed.append(capsys.readouterr().out)
     assert files[0] == files[1]
     assert printed[0] == printed[1]
@@ -167,83 +200,130 @@ def test_the_programs_table(gan, tmp_path, capsys):
     report = json.loads(files[0])
     assert report["seed"] == 5
     assert report["samples"] == 150
-    assert report["test_images"] == 10_000
-    assert report["classifier_accuracy"] >= 0.993
     assert ("confusion_matrix" in report) == bool(gan.num_labels)
     # nobody takes the randomized generator's images for digits
     assert report["generated"]["precision"] < 0.1
-    assert report["training"]["precision"] > 0.9
-    picture = mpl_image.imread(tmp_path / "a" / "test_outputs" / "evaluation.png")
+    picture = mpl_image.imread(folder / "test_outputs" / "evaluation.png")
     assert picture.shape[0] > 500
     first = generate(generator, evaluation_inputs(generator, 150, seed=5))[0, :, :, 0]
     shown = picture[56 : 56 + 84 : 3, 116 : 116 + 84 : 3, 0]
     np.testing.assert_allclose(shown, first, atol=0.51 / 255)
+    return report
 
 
-@pytest.fixture
-def own_data(tmp_path, small_data):
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory, small_data):
+    """A data set of images of 8 x 8 pixels, alone in its folder."""
     images, labels = small_data
     rng = np.random.default_rng(1)
     test = {"x_test": rng.integers(0, 256, (100, 8, 8), np.uint8), "y_test": np.arange(100) % 10}
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels, **test)
-    return tmp_path / "set.npz"
+    file = tmp_path_factory.mktemp("own") / "set.npz"
+    np.savez(file, x_train=images, y_train=labels, **test)
+    return file
 
 
-def test_on_the_way(gan, own_data, tmp_path, capsys):
-    """Figures in the history, the same whether the run was interrupted or not."""
-    start = [f"--data={own_data}", "--seed=1", "--batch-size=4", "--save-interval=4"]
-    start += ["--evaluate-interval=3", "--engine=compiled", "--no-show"]
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    run(gan, *start, "--train-steps=7", f"--outdir={whole}")
-    printed = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def classifier_file(own_data, small_data):
+    """The classifier of that data set, beside it."""
+    make_classifier(small_data, own_data, own_data.parent)
+    (file,) = own_data.parent.glob("classifier-*.npz")
+    return file
+
+
+def start(own_data):
+    flags = [f"--data={own_data}", "--seed=1", "--batch-size=4", "--save-interval=4"]
+    return [*flags, "--evaluate-interval=3", "--engine=compiled", "--no-show"]
+
+
+@pytest.fixture(scope="module")
+def whole_run(gan, own_data, tmp_path_factory):
+    """`(folder, output)` of a run of seven steps that nothing interrupts."""
+    folder = tmp_path_factory.mktemp("whole")
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        run(gan, *start(own_data), "--train-steps=7", f"--outdir={folder}")
+    return folder, out.getvalue()
+
+
+def evaluations(gan, folder):
+    """The rows of history.csv in which evaluations are, by the number of steps taken."""
+    with (folder / gan.name / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 7
+    return {int(row["step"]) + 1: row for row in rows if row["frechet_distance"]}
+
+
+def assert_evaluated_by_hand(gan, generator, row, own_data, classifier_file, tmp_path):
+    """A generator's own evaluation gives the metrics of the evaluation on the way."""
+    (tmp_path / classifier_file.name).write_bytes(classifier_file.read_bytes())
+    flags = [f"--data={own_data}", "--seed=1", "--samples=2000", f"--outdir={tmp_path}"]
+    run(gan, "-g", generator, "--evaluate", *flags)
+    report = json.loads((tmp_path / "test_outputs" / "evaluation.json").read_text())
+    names = ["frechet_distance", "distance_from_data", *(["digit_accuracy"] * bool(gan.num_labels))]
+    for name in names:
+        assert float(row[name]) == pytest.approx(report["generated"][name], rel=1e-4)
+
+
+def test_metrics_on_the_way(gan, whole_run, own_data, classifier_file, tmp_path):
+    """They are printed and in the history, and the best generator is the one that has them."""
+    folder, printed = whole_run
     assert "training a classifier on" in printed
     assert "after 3 steps: frechet distance" in printed
-    run(gan, *start, "--train-steps=4", f"--outdir={cut}")
+    rows = evaluations(gan, folder)
+    assert list(rows) == [3, 6]
+    assert ("digit_accuracy" in rows[3]) == bool(gan.num_labels)
+    assert sum(float(rows[3][f"share_of_{i}"]) for i in range(10)) == pytest.approx(1)
+    best = min(rows.values(), key=lambda row: float(row["frechet_distance"]))
+    generator = folder / gan.name / "best.h5"
+    assert_evaluated_by_hand(gan, generator, best, own_data, classifier_file, tmp_path)
+
+
+@pytest.mark.parametrize("gan", ["cgan"], indirect=True)
+def test_metrics_of_a_run_that_was_interrupted(
+    gan, whole_run, own_data, classifier_file, tmp_path, capsys
+):
+    """They are the same; and those after three steps are of the generator after three steps.
+
+    The first part of the run ends with that generator.
+    """
+    whole, _ = whole_run
+    cut, by_hand = tmp_path / "cut", tmp_path / "by_hand"
+    for folder in (cut, by_hand):
+        folder.mkdir()
+    (cut / classifier_file.name).write_bytes(classifier_file.read_bytes())
+    run(gan, *start(own_data), "--train-steps=3", f"--outdir={cut}")
+    row = evaluations(gan, whole)[3]
+    generator = cut / f"{gan.name}.h5"
+    assert_evaluated_by_hand(gan, generator, row, own_data, classifier_file, by_hand)
+    # the grid of the earlier end, which the whole run does not have
+    (cut / gan.name / "00003.png").unlink()
     capsys.readouterr()
     run(gan, "--resume", "--train-steps=7", f"--outdir={cut}")
     printed = capsys.readouterr().out
     assert "training a classifier on" not in printed
     assert "after 3 steps: frechet" not in printed
-    (cut / gan.name / "00004.png").replace(tmp_path / "of the earlier end.png")
-    (cut / gan.name / "00004.png").write_bytes((whole / gan.name / "00004.png").read_bytes())
-    (cut / gan.name / "config.json").write_bytes((whole / gan.name / "config.json").read_bytes())
+    assert "after 6 steps: frechet" in printed
     assert_same_run(whole, cut, gan.name)
 
-    with (whole / gan.name / "history.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows if row["frechet_distance"]] == [2, 5]
-    assert ("digit_accuracy" in rows[0]) == bool(gan.num_labels)
-    assert sum(float(rows[2][f"share_of_{i}"]) for i in range(10)) == pytest.approx(1)
 
-    # the last evaluation by hand: seven steps end with another generator than six
-    run(gan, *start, "--train-steps=6", f"--outdir={tmp_path / 'six'}", "--overwrite")
-    capsys.readouterr()
-    flags = [f"--data={own_data}", "--seed=1", "--samples=2000"]
-    generator = tmp_path / "six" / f"{gan.name}.h5"
-    run(gan, "-g", generator, "--evaluate", *flags, f"--outdir={whole}")
-    report = json.loads((whole / "test_outputs" / "evaluation.json").read_text())
-    for name in ("frechet_distance", "distance_from_data"):
-        assert float(rows[5][name]) == pytest.approx(report["generated"][name], rel=1e-4)
-
-
-def test_the_best_generator_is_kept(gan, own_data, small_data, rng, tmp_path):
+def test_the_best_generator_is_kept(
+    gan, own_data, classifier_file, small_data, tmp_path, monkeypatch
+):
     """Neither the first nor the last one, whatever came between."""
-    models = gan.models(image_size=8)
-    generator = models[0]
-    state = TrainingState(gan.step(models, *small_data, rng), [], {})
-    judge = judge_for(generator, own_data, tmp_path)
+    monkeypatch.setattr(evaluation, "SAMPLES", 200)
+    generator = gan.program.new_generator(8, gan.num_labels)
+    metrics_of_run = {}
+    evaluator = make_evaluator(generator, own_data, small_data, classifier_file.parent, False)
     new, other = generator.get_weights(), randomized(generator).get_weights()
 
     def best_of(*weights):
-        state.evaluations.clear()
-        evaluate = Evaluate(generator, judge, state, 1, 0, tmp_path / "best.h5")
+        metrics_of_run.clear()
+        evaluate = Evaluate(generator, evaluator, metrics_of_run, 1, 0, tmp_path / "best.h5")
         for evaluate.step, values in enumerate(weights):
             generator.set_weights(values)
             evaluate.on_train_batch_end(0, {})
-        kept = load_generator(tmp_path / "best.h5", gan.program.new_generator, gan.num_labels > 0)
-        return kept.get_weights(), [
-            figures["frechet_distance"] for figures in state.evaluations.values()
-        ]
+        kept = load_generator(tmp_path / "best.h5", gan.program.new_generator)
+        distances = [metrics["frechet_distance"] for metrics in metrics_of_run.values()]
+        return kept.get_weights(), distances
 
     _, distances = best_of(new, other)
     assert distances[0] != distances[1]
@@ -273,8 +353,8 @@ def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
     if gan.num_labels == 0 and flags == ["--digit=8"]:
         message = "unrecognized arguments: --digit=8"
     monkeypatch.chdir(tmp_path)
-    save_generator(gan.models()[0], tmp_path / "g.h5")
-    own_data.rename(tmp_path / "small.npz")
+    save_generator(gan.program.new_generator(28, gan.num_labels), tmp_path / "g.h5")
+    (tmp_path / "small.npz").write_bytes(own_data.read_bytes())
     images, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
     np.savez("train_only.npz", x_train=images, y_train=labels)
     test = {"x_test": images[:20], "y_test": labels[:20]}
@@ -288,13 +368,17 @@ def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
     assert error.count("\n") == 1
 
 
-def test_other_classes_than_the_data_set_has(gan, own_data, tmp_path, capsys):
+def test_other_classes_than_the_data_set_has(
+    gan, own_data, classifier_file, tmp_path, monkeypatch, capsys
+):
     """Of a CGAN alone: a DCGAN draws no classes."""
-    generator = gan.program.new_generator(8, gan.num_labels and 3)
-    save_generator(generator, tmp_path / "g.h5")
-    flags = ["-g", tmp_path / "g.h5", "--evaluate", "--samples=100", f"--data={own_data}"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / classifier_file.name).write_bytes(classifier_file.read_bytes())
+    save_generator(gan.program.new_generator(8, gan.num_labels and 3), tmp_path / "g.h5")
+    flags = ["-g", "g.h5", "--evaluate", "--samples=100", f"--data={own_data}"]
     if not gan.num_labels:
-        run(gan, *flags, f"--outdir={tmp_path}")
+        run(gan, *flags)
+        assert (tmp_path / "test_outputs" / "evaluation.json").exists()
         return
     with pytest.raises(SystemExit):
         run(gan, *flags)

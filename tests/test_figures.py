@@ -1,4 +1,4 @@
-"""The curves of a run and what became of the same noise: pixel by pixel, and number by number."""
+"""The figures of a run: pixel by pixel, and number by number."""
 
 import csv
 import io
@@ -10,7 +10,8 @@ from PIL import Image
 import dcgan_mnist
 from common.errors import UserError
 from common.pictures import image_grid, save_picture
-from common.runs.checkpoints import COLUMNS
+from common.runs.folder import RunFolder
+from common.runs.history import COLUMNS, StepRecord
 from common.training import figures
 from common.training.figures import LossCurves, draw_evolution, draw_figures
 
@@ -23,13 +24,14 @@ def read(file):
 
 def rows(rng, count):
     losses, accuracies = rng.gamma(2, 0.5, (count, 2)), rng.uniform(0, 1, (count, 2))
-    figures = np.stack([losses[:, 0], accuracies[:, 0], losses[:, 1], accuracies[:, 1]], axis=1)
-    return [tuple(row) for row in np.column_stack([figures, np.full(count, 0.2)]).tolist()]
+    metrics = np.stack([losses[:, 0], accuracies[:, 0], losses[:, 1], accuracies[:, 1]], axis=1)
+    records = np.column_stack([metrics, np.full(count, 0.2)]).tolist()
+    return [StepRecord(*record) for record in records]
 
 
 def lines(curves):
     """The (raw, smooth) lines of D's loss, D's accuracy, and the adversarial ones."""
-    return [(raw.get_data(), smooth.get_data()) for raw, smooth in curves._lines]
+    return [(raw.get_data(), smooth.get_data()) for raw, smooth in curves._lines.values()]
 
 
 @pytest.mark.parametrize("count", [1, 2, 150, 3000])
@@ -63,7 +65,7 @@ def test_curves_show_the_history(rng, tmp_path, count):
 
 def test_the_lines_are_in_the_picture(rng, tmp_path):
     """D's loss is drawn where its axis says, in its colour: the known answer is a constant."""
-    history = [(0.5, 0.75, 1.0, 0.25, 0.2)] * 400
+    history = [StepRecord(0.5, 0.75, 1.0, 0.25, 0.2)] * 400
     curves = LossCurves("dcgan_mnist", history, tmp_path / "losses.png")
     curves.draw()
     with Image.open(tmp_path / "losses.png") as opened:
@@ -92,7 +94,7 @@ def write_run(folder, rng, steps=(2, 4, 6, 7), size=8):
 
 def test_the_evolution_is_pixel_exact(rng, tmp_path):
     grids = write_run(tmp_path, rng)
-    draw_evolution(tmp_path)
+    draw_evolution(RunFolder(tmp_path))
     picture = read(tmp_path / "evolution.png")
     side = 4 * 86 + 6  # of a grid of images of 8 x 8 pixels, at 80 x 80
     caption = 24
@@ -112,7 +114,7 @@ def test_the_evolution_is_pixel_exact(rng, tmp_path):
 
 def test_the_animation_has_a_frame_for_each_grid(rng, tmp_path):
     grids = write_run(tmp_path, rng, steps=range(500, 15500, 500))
-    draw_evolution(tmp_path)
+    draw_evolution(RunFolder(tmp_path))
     with Image.open(tmp_path / "evolution.gif") as animation:
         assert animation.n_frames == len(grids) == 30
         assert animation.info["loop"] == 0  # for ever
@@ -126,14 +128,14 @@ def test_the_animation_has_a_frame_for_each_grid(rng, tmp_path):
 
 
 def test_the_evolution_doubles_from_grid_to_grid(rng, tmp_path, monkeypatch):
-    """The chapter's 40,000 steps; what is shown is told from the pixels."""
+    """The chapter's 40,000 steps; what is shown is recognized by its pixels."""
     write_run(tmp_path, rng, steps=range(500, 40500, 500))
     captions = []
     real = figures._captioned
     monkeypatch.setattr(
         figures, "_captioned", lambda grid, text: captions.append(text) or real(grid, text)
     )
-    draw_evolution(tmp_path)
+    draw_evolution(RunFolder(tmp_path))
     assert captions[0] == "step 500"
     assert captions[-1] == "step 40,000"
     picture = read(tmp_path / "evolution.png")
@@ -209,11 +211,11 @@ def no_numbers(folder):
         (another_table, "history.csv is no history of a run: "),
         (no_steps, "history.csv holds no steps to draw: train first"),
         (half_a_row, "history.csv is no history of a run: "),
-        (no_numbers, "history.csv is no history of a run: not all figures are finite"),
+        (no_numbers, "history.csv is no history of a run: not all metrics are finite"),
     ],
 )
 def test_a_folder_that_holds_no_whole_run(rng, tmp_path, spoil, complaint):
     write_run(tmp_path / "dcgan_mnist", rng)
     spoil(tmp_path / "dcgan_mnist")
     with pytest.raises(UserError, match=complaint):
-        draw_figures(tmp_path / "dcgan_mnist")
+        draw_figures(RunFolder(tmp_path / "dcgan_mnist"))

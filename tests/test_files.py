@@ -40,7 +40,7 @@ def test_a_full_device(tmp_path, monkeypatch):
     """The kernel's own, at the first byte."""
     path = tmp_path / "grid.png"
     path.write_text("old")
-    monkeypatch.setattr("common.files._beside", lambda _: Path("/dev/full"))
+    monkeypatch.setattr("common.files._partial", lambda _: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # of all files, not this one
     with pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"):
         write_file(path, b"new")

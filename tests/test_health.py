@@ -7,9 +7,10 @@ from scipy.spatial.distance import pdist
 import cgan_mnist
 from common.gan.batches import generate, one_hot
 from common.gan.data import load_data
+from common.runs.history import StepRecord
 from common.training.callbacks import health
-from common.training.callbacks.health import Health, distance_of_samples
-from common.training.train import run_steps
+from common.training.callbacks.health import Health, sample_distance
+from common.training.loop import run_steps
 from conftest import randomized
 
 
@@ -23,7 +24,7 @@ def often(monkeypatch):
 
 @pytest.fixture
 def watched(gan, small_data, rng, capsys):
-    """Trains real networks, tampered with, for some steps; gives what is said of them."""
+    """Trains real networks, tampered with, for some steps; gives the warnings."""
 
     def run(tamper=lambda *models: None, d_loss=None, steps=8):
         models = gan.models(image_size=8)
@@ -35,10 +36,10 @@ def watched(gan, small_data, rng, capsys):
         callback = Health(*models[:2], noise_input, history)
 
         def take(count):
-            figures = step(count)
+            metrics = step(count)
             if d_loss is not None:
-                figures[:, 0] = d_loss
-            return figures
+                metrics[:, 0] = d_loss
+            return metrics
 
         capsys.readouterr()
         run_steps(models[2], take, history, [callback], steps, save_interval=100)
@@ -49,7 +50,7 @@ def watched(gan, small_data, rng, capsys):
     return run
 
 
-def test_a_healthy_run_hears_nothing(watched):
+def test_no_warning_of_a_healthy_run(watched):
     assert watched(d_loss=0.5) == []
 
 
@@ -72,8 +73,7 @@ def frozen_discriminator(generator, discriminator, adversarial, step):
     """As in a port of the listings: frozen for the adversarial model, and never thawed."""
     for layer in discriminator.layers:
         layer.trainable = False
-    learn = step._learn
-    step._learn = lambda model, x, y: learn(model, x, y) if model is adversarial else (0.5, 0.5)
+    discriminator.train_on_batch = lambda x, y: (0.5, 0.5)
 
 
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
@@ -116,8 +116,8 @@ def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
         np.random.default_rng(0).uniform(-1, 1, (16, 100)).astype(np.float32),
         one_hot(np.arange(16) % num_labels, num_labels),
     ]
-    assert distance_of_samples(generate(generator, noise_input)) > health.LOWEST_DISTANCE
-    history = [(0.5, 0.75, 1.0, 0.25, 0.2)] * 4
+    assert sample_distance(generate(generator, noise_input)) > health.LOWEST_DISTANCE
+    history = [StepRecord(0.5, 0.75, 1.0, 0.25, 0.2)] * 4
     callback = Health(generator, generator, noise_input, history)
     callback.on_train_begin()
     callback.step = 3
@@ -125,10 +125,10 @@ def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
     assert "the generator has collapsed" in capsys.readouterr().err
 
 
-def test_the_distance_of_samples_is_that_of_pairs():
+def test_the_sample_distance_is_that_of_pairs():
     """Of MNIST's own digits, against SciPy."""
     images, labels = load_data()
     digits = images[labels == 3][:50].astype(float) / 255
-    distance = distance_of_samples(digits[..., np.newaxis])
+    distance = sample_distance(digits[..., np.newaxis])
     assert distance == pytest.approx(pdist(digits.reshape(-1, 784)).mean() / 28)
     assert 0.25 < distance < 0.4  # what a healthy generator comes near to

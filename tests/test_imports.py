@@ -14,17 +14,11 @@ FLOORS = [
 ]
 # What is slow to import, and what only some commands need, is imported where it is used.
 LAZY = {
-    "common.program": {
-        "common.evaluation.evaluate",
-        "common.sampling.export",
-        "common.training.figures",
-    },
-    "common.training.start": {"common.training.distribution"},
+    "common.program": {"common.evaluation.evaluate"},
     "common.training.train": {
         "common.evaluation.evaluate",
         "common.training.callbacks.evaluation",
         "common.training.callbacks.tensorboard",
-        "common.training.distribution",
     },
 }
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from common import runtime
-from common.cli import Options
 from common.gan.models import compile_model
 from common.gan.saving import save_generator
+from common.options import PRECISIONS
 from conftest import randomized
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
@@ -28,15 +28,15 @@ def test_convolutions_alone_compute_in_it(gan, precision):
 @pytest.mark.parametrize("engine", ["train_on_batch", "compiled"])
 def test_bfloat16_follows_float32(gan, small_data, engine):
     """To its resolution, 2^-8, over the first steps; and it is not float32 by another name."""
-    figures = {}
+    metrics = {}
     for precision in ("float32", "bfloat16"):
         models = gan.models(8, precision)
         rng = np.random.default_rng(0)
-        figures[precision] = gan.step(models, *small_data, rng, batch_size=16, engine=engine)(3)
+        metrics[precision] = gan.step(models, *small_data, rng, batch_size=16, engine=engine)(3)
         for model in models[1:]:
             kinds = {variable.dtype for variable in model.optimizer.variables}
             assert {kind for kind in kinds if "float" in kind} == {"float32"}
-    losses = {name: values[:, ::2] for name, values in figures.items()}
+    losses = {name: values[:, ::2] for name, values in metrics.items()}
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.02)
     assert not np.array_equal(losses["bfloat16"], losses["float32"])
 
@@ -59,7 +59,7 @@ def test_a_saved_generator_computes_in_float32(gan, rng, tmp_path):
 
 def test_in_float16_the_loss_is_scaled(gan):
     """A CPU computes it too, if slowly; the programs leave it to GPUs."""
-    dtype = runtime.PRECISIONS["float16"]
+    dtype = PRECISIONS["float16"]
     generator = gan.program.new_generator(8, gan.num_labels, dtype)
     for model in (generator, *gan.models(8)[1:]):
         compile_model(model, 2e-4, 6e-8)
@@ -97,14 +97,13 @@ def test_what_a_cpu_cannot_do_is_refused(gan, flags, complaint, tmp_path, capsys
         (None, True),
     ],
 )
-def test_a_cpu_without_bfloat16_is_told_of(cpu_info, slow, tmp_path, monkeypatch, capsys):
+def test_a_warning_where_the_cpu_has_no_bfloat16(cpu_info, slow, tmp_path, monkeypatch, capsys):
     if runtime.tf.config.list_physical_devices("GPU"):
         pytest.skip("it does not compute here")
     if cpu_info is not None:
         (tmp_path / "cpuinfo").write_text(cpu_info)
     monkeypatch.setattr(runtime, "_CPU_INFO", tmp_path / "cpuinfo")
-    asked = {"precision": "bfloat16", "xla": False, "strategy": "none"}
-    runtime.set_up(Options(**asked, batch_size=64, seed=0))
+    runtime.prepare_device("bfloat16", xla=False, batch_size=64)
     out, err = capsys.readouterr()
     assert out.startswith("running on CPU: ")
     assert err.startswith("warning: bfloat16 will be many times slower") == slow

@@ -12,19 +12,19 @@ from scipy.stats import kstest, norm
 
 import cgan_mnist
 import dcgan_mnist
-from common.cli import Options
 from common.errors import UserError
 from common.gan.batches import Latent
 from common.gan.saving import load_generator, save_generator
+from common.options import Options
 from common.pictures import image_grid
-from common.sampling.samples import interpolate, new_samples
+from common.sampling.interpolation import interpolate
+from common.sampling.samples import new_samples
 from conftest import randomized
 
 
 def samples(num_labels=10, **options):
-    asked = dict.fromkeys(("samples", "digit", "interpolate", "output")) | options
-    options = Options(generator=Path("g.h5"), **asked)
-    return new_samples(Latent(num_labels=num_labels), np.random.default_rng(1), options)
+    options = Options(generator=Path("g.h5"), **options)
+    return new_samples(Latent(100, num_labels), np.random.default_rng(1), options)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def draw(generator_file, tmp_path, monkeypatch, capsys):
 
 def expected_images(generator_file, classes, seed=4):
     """What the generator makes of the seed's noise, by Keras's own `predict`."""
-    generator = load_generator(generator_file, cgan_mnist.new_generator, conditional=True)
+    generator = load_generator(generator_file, cgan_mnist.new_generator)
     noise = np.random.default_rng(seed).uniform(-1, 1, (len(classes), 100))
     return generator.predict([noise, np.eye(10)[classes]], verbose=0)
 

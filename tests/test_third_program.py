@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
+import cgan_mnist
 import dcgan_mnist
 from common.gan.batches import generate
 from common.gan.saving import load_generator, save_generator
@@ -143,9 +144,21 @@ def test_anothers_generator_is_refused_with_what_differs(change, tmp_path, capsy
     assert status == 2
     assert err.count("\n") == 1
     found = re.search(r"weights of shape (.*) expected, (.*) found", err)
-    dense = {"filters": "(100, 256)", "latent_size": "(7, 512)"}[change]
+    dense = {"filters": "(100, 3136)", "latent_size": "(7, 6272)"}[change]
     assert dense in found[1]
     assert "(100, 512)" in found[2]
+
+
+def test_another_latent_size_is_not_taken_for_labels(tmp_path):
+    """Of a CGAN whose inputs stand side by side: 100 + 10 entries are not 64 + 46."""
+    own = tmp_path / "cgan_mnist.h5"
+    save_generator(cgan_mnist.new_generator(8, 10), own)
+    source = (ROOT / "cgan_mnist.py").read_text()
+    (tmp_path / "mine.py").write_text(source.replace(*CHANGES["latent_size"]))
+    status, _, err = run_process(tmp_path, run_copy, "mine", "-g", own)
+    assert status == 2
+    assert "latent size 7 expected, 100 found" in err
+    assert err.count("\n") == 1
 
 
 def run_copy(name, *arguments):

@@ -173,7 +173,7 @@ def _load(file: Path) -> Classifier:
         return classifier
     except Exception as error:  # whatever a damaged file can make NumPy and Keras raise
         raise UserError(
-            f"{file} is not a classifier ({first_line(error)}): remove it, and it is made anew"
+            f"{file} is not a classifier ({first_line(error)}): remove it, and a new one is trained"
         ) from error
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+
 import keras
 import numpy as np
 
@@ -131,4 +134,16 @@ def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarra
     images = np.concatenate([generator(batch, training=False).numpy() for batch in batches])
     if lowest_pixel(generator) < 0:
         images = (images + 1) / 2
+    if images.min() < -0.01 or images.max() > 1.01:
+        _warn_of_range(f"{images.min():.3g} to {images.max():.3g}")
     return images.clip(0, 1)
+
+
+@functools.cache
+def _warn_of_range(values: str) -> None:
+    """Warns, once for the same values, of images that are cut off at black and white."""
+    print(
+        f"warning: the generator draws values from {values}, which are shown cut off at 0 and 1: "
+        "end it in a sigmoid, or in a tanh for [-1, 1]",
+        file=sys.stderr,
+    )

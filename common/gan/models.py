@@ -52,7 +52,9 @@ def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: 
 
 def lowest_pixel(generator: keras.Model) -> int:
     """The value that a generator draws black as: -1 if it ends in tanh, otherwise 0."""
-    activations = (getattr(layer, "activation", None) for layer in reversed(generator.layers))
-    # layers such as Reshape may follow the activation
-    last = next((activation for activation in activations if activation is not None), None)
-    return -1 if last is keras.activations.tanh else 0
+    layers = keras.layers
+    only_move_pixels = (layers.Reshape, layers.Permute, layers.Cropping2D)
+    last = next(x for x in reversed(generator.layers) if not isinstance(x, only_move_pixels))
+    if isinstance(last, keras.Model):
+        return lowest_pixel(last)
+    return -1 if getattr(last, "activation", None) is keras.activations.tanh else 0

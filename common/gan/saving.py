@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import zipfile
@@ -72,7 +73,7 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     Raises:
         UserError: The file cannot be read, or it does not hold such a generator.
     """
-    generator = _build_for(path, _weight_shapes(path), build)
+    generator = _build_for(path, *_shapes_in(path), build)
     try:
         generator.load_weights(path)
     except Exception as error:  # whatever a file's content can make Keras and h5py raise
@@ -84,12 +85,15 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     return generator
 
 
-def _build_for(path: Path, found: list[Shape], build: BuildGenerator) -> keras.Model:
+def _build_for(
+    path: Path, found: list[Shape], inputs: list[int] | None, build: BuildGenerator
+) -> keras.Model:
     """Builds the generator whose weights have the shapes found in a file.
 
-    Its matrices, the kernels of Dense layers, tell its sizes: the first one has a row for each
-    entry of z and of the one-hot label, and the last one a column for each value of a feature map
-    or an image, whose number grows with the square of the image size.
+    The image size follows from the last matrix, the kernel of a Dense layer. It has a column for
+    each value of a feature map or of the image, so their number grows with the square of the image
+    size. The first matrix has a row for each input, so without a configuration it gives the number
+    of labels, if the latent size is this program's.
     """
     matrices = [shape for shape in found if len(shape) == 2]
     if any(columns == 1 for _, columns in matrices):
@@ -102,7 +106,13 @@ def _build_for(path: Path, found: list[Shape], build: BuildGenerator) -> keras.M
     own = [shape for shape in _shapes_of(generator) if len(shape) == 2]
     if own and matrices:
         conditional = len(generator.inputs) > 1
-        num_labels = matrices[0][0] - own[0][0] + (_NUM_LABELS if conditional else 0)
+        latent_size = generator.inputs[0].shape[1]
+        num_labels = inputs[1] if inputs and len(inputs) > 1 else matrices[0][0] - latent_size
+        if inputs and inputs[0] != latent_size:
+            raise UserError(
+                f"{path} does not hold this program's generator (latent size {latent_size} "
+                f"expected, {inputs[0]} found; {differences}): {advice}"
+            )
         image_size = round(_IMAGE_SIZE * math.sqrt(matrices[-1][1] / own[-1][1]))
         takes_labels = MIN_LABELS <= num_labels <= MAX_LABELS
         if (takes_labels if conditional else num_labels == 0) and (
@@ -116,16 +126,13 @@ def _build_for(path: Path, found: list[Shape], build: BuildGenerator) -> keras.M
             advice = "if it is a generator without labels, sample it with dcgan_mnist.py"
         elif takes_labels:
             advice = f"if it takes one of {num_labels} labels, sample it with cgan_mnist.py"
-    raise UserError(
-        f"{path} holds a generator that is not this program's ({differences}): {advice}"
-    )
+    raise UserError(f"{path} does not hold this program's generator ({differences}): {advice}")
 
 
 def _differences(generator: keras.Model, found: list[Shape]) -> str:
     """How the shapes of a generator's weights differ from others; empty if they do not.
 
-    The order of layers is that of their names in a file and of the network here, so that only
-    which shapes there are, and how many of each, can be compared.
+    Files list layers by their names, networks in the order of use. So the order is ignored.
     """
     expected, others = _shapes_of(generator), list(found)
     missing = []
@@ -140,17 +147,20 @@ def _differences(generator: keras.Model, found: list[Shape]) -> str:
 
 
 def _listed(shapes: list[Shape]) -> str:
-    """The first few of some shapes."""
-    few = ", ".join(map(str, shapes[:4]))
-    return (few or "none") + (", ..." if len(shapes) > 4 else "")
+    """The largest of some shapes."""
+    distinct = sorted(set(shapes), key=math.prod, reverse=True)
+    few = ", ".join(map(str, distinct[:4]))
+    return (few or "none") + (", ..." if len(distinct) > 4 else "")
 
 
 def _shapes_of(generator: keras.Model) -> list[Shape]:
     return [tuple(weight.shape) for weight in generator.weights]
 
 
-def _weight_shapes(path: Path) -> list[Shape]:
+def _shapes_in(path: Path) -> tuple[list[Shape], list[int] | None]:
     """The shapes of all weights in a file, without an optimizer's, in the order of their names.
+
+    And the sizes of the model's inputs, if the file has a configuration that says so.
 
     Raises:
         UserError: The file cannot be read as what its name says.
@@ -165,6 +175,7 @@ def _weight_shapes(path: Path) -> list[Shape]:
     if not content.startswith(signature):
         raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
     shapes: dict[str, Shape] = {}
+    config: str | bytes = b""
 
     def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
         if isinstance(item, h5py.Dataset) and not str(name).startswith("optimizer"):
@@ -174,13 +185,27 @@ def _weight_shapes(path: Path) -> list[Shape]:
         if signature == _SIGNATURES[".keras"]:
             with zipfile.ZipFile(path) as archive:
                 content = archive.read("model.weights.h5")
+                config = archive.read("config.json")
         with h5py.File(io.BytesIO(content), "r") as weights:
             weights.visititems(visit)
+            config = weights.attrs.get("model_config", config)
     except Exception as error:  # whatever a damaged file can make zipfile and h5py raise
         raise UserError(
             f"{path} is cut short or damaged ({first_line(error)}): save it again"
         ) from error
-    return [shapes[name] for name in sorted(shapes, key=_natural_order)]
+    return [shapes[name] for name in sorted(shapes, key=_natural_order)], _input_sizes(config)
+
+
+def _input_sizes(config: str | bytes) -> list[int] | None:
+    """The sizes of a model's inputs by its configuration, which is read as data and never run."""
+    try:
+        model = json.loads(config)["config"]
+        names = [name for name, *_ in model["input_layers"]]
+        layers = {layer["config"]["name"]: layer["config"] for layer in model["layers"]}
+        shapes = (layers[n].get("batch_shape") or layers[n]["batch_input_shape"] for n in names)
+        return [int(shape[1]) for shape in shapes]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _natural_order(name: str) -> list[tuple[str, int]]:

@@ -52,15 +52,16 @@ def alternating_step(
     generator, discriminator, adversarial = models
     real_or_fake, all_real = targets
 
-    # D's turn. Keras reads `trainable` whenever it traces a training function: in the first step,
-    # and in any later one that traces again. So it is set in each step: D alone is trained here...
+    # Keras reads `trainable` whenever it traces a training function, in the first step and in any
+    # later one that traces again. So it is set in every step.
+    # D's turn: D alone is trained.
     discriminator.trainable = True
     # Batch normalization uses its moving statistics for these fakes, as when sampling.
     fake = [generate(generator, d_inputs), *d_inputs[1:]]
     x = [keras.ops.concatenate(pair) for pair in zip(real, fake, strict=True)]
     d_metrics = train_on_batch(discriminator, x, real_or_fake)
 
-    # G's turn: ... and G alone here, through a frozen D.
+    # G's turn: G alone is trained, through a frozen D.
     discriminator.trainable = False
     a_metrics = train_on_batch(adversarial, g_inputs, all_real)
     return (*d_metrics, *a_metrics)

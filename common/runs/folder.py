@@ -31,7 +31,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = path.resolve().name
+        self.name = path.name
         self.generator = path.parent / f"{self.name}.h5"
         self.config = path / "config.json"
         self.history = path / "history.csv"
@@ -97,7 +97,7 @@ class RunFolder:
         if self.config.exists() or self.checkpoints.files():
             raise UserError(
                 f"{self} holds a run that has reached step {self.checkpoints.steps()}: add "
-                "--resume to continue it, or --overwrite to start afresh"
+                "--resume to continue it, or --overwrite to delete it and start afresh"
             )
         for file in [self.generator, *self._files()]:
             if file.exists():

@@ -26,7 +26,7 @@ _PACKAGES = ("tensorflow", "keras", "numpy", "matplotlib", "h5py")
 
 @dataclasses.dataclass
 class Settings:
-    """What a run was started with.
+    """The flags of a run, and the checksum of its data.
 
     Attributes:
         flags: The flags that belong to the run.

@@ -16,6 +16,7 @@ from common.runs.folder import RunFolder
 from common.runs.run import Run, Settings, read_settings
 from common.runs.workers import Workers
 from common.runtime import prepare_device, seed_everything, silence
+from common.training.distribution import join
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -56,8 +57,6 @@ def _join_workers(options: Options) -> Workers:
     """Sets the strategy of whatever is built from now on; gives the workers that take part."""
     if options.strategy == "none":
         return Workers()
-    from common.training.distribution import join  # slow, and few need it
-
     workers = join(options.strategy, options.devices, options.worker_timeout)
     if not workers.is_chief:
         silence()
@@ -83,7 +82,7 @@ def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
         if FLAGS[name].on_resume is FIXED and given != value:
             raise UserError(
                 f"{named(name)}: {given} given, the run in {folder} was started with {value}: "
-                "leave it out, or give --overwrite to start afresh"
+                "leave it out, or give another --outdir"
             )
     steps = folder.checkpoints.steps()
     if options.train_steps < steps:
@@ -95,7 +94,7 @@ def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
     if checksum(*data) != started.data_sha256:
         raise UserError(
             f"argument --data: {options.data} is not what the run in {folder} was started with: "
-            "give that, or --overwrite to start afresh"
+            "give that, or another --outdir"
         )
     return Settings(options.of_the_run(), started.data_sha256), data
 

@@ -27,6 +27,7 @@ from common.training.callbacks.progress import progress
 from common.training.callbacks.saving import ClaimFolder, SaveState
 from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
 from common.training.compiled import CompiledStep
+from common.training.distribution import DistributedStep
 from common.training.figures import LossCurves, draw_evolution
 from common.training.loop import run_steps
 
@@ -90,8 +91,6 @@ def make_step(
     """Makes the alternating step, with the engine, strategy and batch size of the options."""
     arguments = (models, real, options.batch_size, rng)
     if options.strategy != "none":
-        from common.training.distribution import DistributedStep  # slow, and few need it
-
         return DistributedStep(*arguments, sync_batchnorm=options.sync_batchnorm)
     if options.engine == "compiled":
         return CompiledStep(*arguments, xla=options.xla)

@@ -5,30 +5,19 @@ import pty
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
 from common.errors import UserError
-from common.pictures import image_grid, plot_images, resolve_show, show_picture
+from common.pictures import image_grid, resolve_show, save_picture, show_picture
 from conftest import ENVIRONMENT
-
-
-def as_generator(images: np.ndarray) -> keras.Model:
-    """A model that draws these images for the inputs 0, 1, 2, ..."""
-    index = keras.Input((), dtype="int32")
-    layer = keras.layers.Embedding(len(images), images[0].size)
-    drawn = keras.layers.Reshape(images.shape[1:])(layer(index))
-    model = keras.Model([index], drawn)
-    layer.set_weights([images.reshape(len(images), -1)])
-    return model
 
 
 def test_the_grid_is_pixel_exact(tmp_path, rng):
     pixels = rng.integers(0, 256, (16, 28, 28, 1), np.uint8)
     images = pixels.astype(np.float32) / 255
-    plot_images(as_generator(images), [np.arange(16)], tmp_path / "a" / "00500.png")
+    save_picture(image_grid(images), tmp_path / "a" / "00500.png")
 
     picture = mpl_image.imread(tmp_path / "a" / "00500.png")
     assert picture.shape == (4 * 90 + 6, 4 * 90 + 6, 4)
@@ -49,7 +38,7 @@ def test_the_grid_is_pixel_exact(tmp_path, rng):
 def test_grey_is_not_rescaled(tmp_path, grey):
     """One dim image must stay dim: no picture is stretched to its own darkest and brightest."""
     images = np.full((16, 28, 28, 1), grey, np.float32)
-    plot_images(as_generator(images), [np.arange(16)], tmp_path / "grid.png")
+    save_picture(image_grid(images), tmp_path / "grid.png")
     picture = mpl_image.imread(tmp_path / "grid.png")
     assert picture[20, 20, 0] == pytest.approx(grey, abs=1 / 255)
     assert picture[0, 0, 0] == 1.0
@@ -78,7 +67,7 @@ def test_a_terminal_without_a_display_shows_nothing_and_says_nothing(backend):
     environment = ENVIRONMENT | ({"MPLBACKEND": backend} if backend else {})
     master, slave = pty.openpty()
     code = (
-        "from common import runtime; import sys; from common.pictures import resolve_show; "
+        "import sys; from common.pictures import resolve_show; "
         "assert sys.stdout.isatty(); print('shown:', resolve_show(None))"
     )
     done = subprocess.run(
@@ -97,7 +86,7 @@ def test_a_shown_picture_is_the_file_pixel_by_pixel(tmp_path, rng, monkeypatch):
     plt.switch_backend("agg")
     images = rng.uniform(0, 1, (16, 28, 28, 1)).astype(np.float32)
     path = tmp_path / "grid.png"
-    plot_images(as_generator(images), [np.arange(16)], path)
+    save_picture(image_grid(images), path)
     shown = []
 
     def show():
@@ -114,7 +103,7 @@ def test_a_shown_picture_is_the_file_pixel_by_pixel(tmp_path, rng, monkeypatch):
 def test_a_display_that_has_gone_costs_a_line(tmp_path, monkeypatch, capsys):
     from matplotlib import pyplot as plt
 
-    plot_images(as_generator(np.zeros((16, 8, 8, 1))), [np.arange(16)], tmp_path / "grid.png")
+    save_picture(image_grid(np.zeros((16, 8, 8, 1))), tmp_path / "grid.png")
     monkeypatch.setattr(plt, "figure", lambda *_, **__: 1 / 0)
     show_picture(tmp_path / "grid.png")
     assert capsys.readouterr().err == f"{tmp_path / 'grid.png'} cannot be shown: division by zero\n"
