@@ -136,7 +136,7 @@ def test_digits_that_were_asked_for(evaluator, digits):
 
 
 def test_inputs_in_turn(gan):
-    generator = gan.models(image_size=8)[0]
+    generator = gan.program.new_generator(8, gan.num_labels)
     noise, *labels = inputs = evaluation_inputs(generator, 300, seed=1)
     assert noise.shape == (300, 100)
     for one_hot in labels:

@@ -20,7 +20,7 @@ from common.evaluation.classifier import Classifier, Part, classifier_for
 from common.evaluation.metrics import frechet_distance, nearest, prdc, total_variation
 from common.evaluation.report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
-from common.gan.batches import Latent, RealImages, generate, scaled
+from common.gan.batches import Latent, RealImages, generate, labels_of, scaled
 from common.gan.data import checksum, load_data, name_of
 from common.options import MIN_SAMPLES, Options
 from common.pictures import resolve_show, show_picture
@@ -41,11 +41,6 @@ def evaluation_inputs(generator: keras.Model, count: int, seed: int | None) -> l
         `[noise]` or `[noise, labels]`, as from `Latent.draw`.
     """
     return Latent.of(generator).draw_in_turn(np.random.default_rng(seed), count)
-
-
-def requested_labels(inputs: list[np.ndarray]) -> np.ndarray | None:
-    """The labels in a generator's inputs, int64 of shape (count,); None if it takes none."""
-    return inputs[1].argmax(axis=1) if len(inputs) > 1 else None
 
 
 class Evaluator:
@@ -157,7 +152,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     inputs = evaluation_inputs(generator, options.samples or SAMPLES, seed)
     images = generate(generator, inputs)
     train = RealImages(train_part[0])
-    metrics, found = evaluate(evaluator, train, images, requested_labels(inputs), seed)
+    metrics, found = evaluate(evaluator, train, images, labels_of(inputs), seed)
     report = {
         "generator": str(options.generator),
         "data": name_of(options.data),

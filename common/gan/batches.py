@@ -93,6 +93,11 @@ class Latent:
         self.latent_size = latent_size
         self.num_labels = num_labels
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the generator takes labels."""
+        return self.num_labels > 0
+
     @classmethod
     def of(cls, generator: keras.Model) -> Latent:
         """The inputs of a generator: from `[z]`, or, if it is conditional, `[z, labels]`."""
@@ -106,7 +111,7 @@ class Latent:
             one-hot labels, float32 of shape (count, num_labels).
         """
         noise = rng.uniform(-1.0, 1.0, size=(count, self.latent_size)).astype(np.float32)
-        if not self.num_labels:
+        if not self.conditional:
             return [noise]
         return [noise, one_hot(rng.integers(0, self.num_labels, size=count), self.num_labels)]
 
@@ -115,6 +120,14 @@ class Latent:
         noise, *labels = self.draw(rng, count)
         in_turn = np.arange(count) % max(self.num_labels, 1)
         return [noise, *(one_hot(in_turn, self.num_labels) for _ in labels)]
+
+
+def labels_of(noise_input: list[np.ndarray]) -> np.ndarray | None:
+    """The labels in a generator's inputs, or the nearest ones: int64 of shape (count,).
+
+    None for a GAN without labels.
+    """
+    return noise_input[1].argmax(axis=1) if len(noise_input) > 1 else None
 
 
 def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarray:

@@ -17,6 +17,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from common.errors import UserError, first_line
 from common.files import write_file
+from common.gan.batches import Latent
 from common.gan.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
@@ -105,24 +106,24 @@ def _build_for(
     advice = "give a file saved by its training, or run the program that saved this one"
     own = [shape for shape in _shapes_of(generator) if len(shape) == 2]
     if own and matrices:
-        conditional = len(generator.inputs) > 1
-        latent_size = generator.inputs[0].shape[1]
-        num_labels = inputs[1] if inputs and len(inputs) > 1 else matrices[0][0] - latent_size
-        if inputs and inputs[0] != latent_size:
+        latent = Latent.of(generator)
+        latent_size, *label_sizes = inputs or [latent.latent_size]
+        num_labels = sum(label_sizes) if inputs else matrices[0][0] - latent_size
+        if latent_size != latent.latent_size:
             raise UserError(
-                f"{path} does not hold this program's generator (latent size {latent_size} "
-                f"expected, {inputs[0]} found; {differences}): {advice}"
+                f"{path} does not hold this program's generator (latent size {latent.latent_size} "
+                f"expected, {latent_size} found; {differences}): {advice}"
             )
         image_size = round(_IMAGE_SIZE * math.sqrt(matrices[-1][1] / own[-1][1]))
         takes_labels = MIN_LABELS <= num_labels <= MAX_LABELS
-        if (takes_labels if conditional else num_labels == 0) and (
+        if (takes_labels if latent.conditional else num_labels == 0) and (
             image_size % 4 == 0 and 0 < image_size**2 <= MAX_PIXELS
         ):
             generator = build(image_size, num_labels)
             differences = _differences(generator, found)
             if not differences:
                 return generator
-        elif conditional and num_labels == 0:
+        elif latent.conditional and num_labels == 0:
             advice = "if it is a generator without labels, sample it with dcgan_mnist.py"
         elif takes_labels:
             advice = f"if it takes one of {num_labels} labels, sample it with cgan_mnist.py"

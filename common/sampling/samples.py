@@ -10,7 +10,7 @@ import numpy as np
 
 from common.errors import UserError
 from common.files import check_writable, packed, write_file
-from common.gan.batches import Latent, generate, one_hot
+from common.gan.batches import Latent, generate, labels_of, one_hot
 from common.options import MAX_SAMPLES, Options
 from common.pictures import (
     columns_of_square,
@@ -47,9 +47,9 @@ class Samples(NamedTuple):
     columns: int
 
     @property
-    def noise_class(self) -> np.ndarray:
-        """The labels, or the nearest ones: int64 of shape (count,)."""
-        return self.noise_input[1].argmax(axis=1)
+    def noise_class(self) -> np.ndarray | None:
+        """The labels, or the nearest ones: int64 of shape (count,); None without labels."""
+        return labels_of(self.noise_input)
 
 
 def draw_samples(generator: keras.Model, options: Options) -> Samples:
@@ -119,9 +119,9 @@ def _walks_through_latent_space(
     """Walks from one z to another; a CGAN's keep the class, or have each class in turn."""
     walks, steps = _extent(options)
     _check_count(walks, steps)
-    (starts, *labels), (ends, *_) = latent.draw(rng, walks), latent.draw(rng, walks)
+    (starts, *_), (ends, *_) = latent.draw(rng, walks), latent.draw(rng, walks)
     noise_input = [interpolate(starts, ends, steps).reshape(-1, latent.latent_size)]
-    if labels:
+    if latent.conditional:
         each = np.resize(classes if len(classes) else np.arange(latent.num_labels), walks)
         noise_input.append(one_hot(each.repeat(steps), latent.num_labels))
     return Samples(noise_input, steps)
@@ -173,7 +173,7 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     images = generate(generator, samples.noise_input)
     if file.suffix == ".npz":
         arrays = {"images": images}
-        if len(samples.noise_input) > 1:
+        if samples.noise_class is not None:
             are_classes = (samples.noise_input[1].max(axis=1) == 1).all()
             arrays["labels"] = samples.noise_class if are_classes else samples.noise_input[1]
         write_file(file, packed(arrays))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from common.files import packed, unpacked
-from common.gan.batches import RealImages
+from common.gan.batches import Latent, RealImages
 from common.gan.models import lowest_pixel
 from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
@@ -48,7 +48,7 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
     """
     options, workers, folder = run.options, run.workers, run.folder
     show = workers.is_chief and resolve_show(options.show)
-    labels = run.y_train if len(noise_input) > 1 else None
+    labels = run.y_train if Latent.of(models[0]).conditional else None
     real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
     step = make_step(models, real, run.rng, options)
     state = TrainingState(step, noise_input, run.settings.identity)

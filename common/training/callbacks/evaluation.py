@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from common.errors import UserError
-from common.evaluation.evaluate import Evaluator, evaluation_inputs, requested_labels
-from common.gan.batches import generate
+from common.evaluation.evaluate import Evaluator, evaluation_inputs
+from common.gan.batches import generate, labels_of
 from common.gan.saving import save_generator
 from common.runs.history import Evaluations
 from common.training.callbacks.base import StepCallback
@@ -67,7 +67,7 @@ class Evaluate(StepCallback):
                 "were saved before that: start again with another --seed"
             )
         predicted = self.evaluator.classifier.predict(images)
-        metrics = self.evaluator.metrics(*predicted, requested_labels(self.inputs))
+        metrics = self.evaluator.metrics(*predicted, labels_of(self.inputs))
         self.evaluations[steps] = metrics
         logs.update(metrics)
         names = [name for name in metrics if not name.startswith("share_of_")]
