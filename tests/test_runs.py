@@ -224,7 +224,7 @@ def test_there_must_be_a_run_to_resume(start):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"flags": {}}', '{"flags": []}'])
 def test_a_config_that_is_none(start, started, content):
     (started / "config.json").write_text(content)
-    with pytest.raises(UserError, match=r"config.json cannot be read .*start afresh"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .*--overwrite"):
         start("--resume")
 
 
@@ -246,13 +246,13 @@ def test_a_config_that_holds_nonsense(start, started, flag, value):
     config = json.loads((started / "config.json").read_text())
     config["flags"][flag] = value
     (started / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"config.json cannot be read .*start afresh"):
+    with pytest.raises(UserError, match=r"config.json cannot be read .*--overwrite"):
         start("--resume")
 
 
 def test_checkpoints_without_their_config(start, started):
     (started / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config.json is missing, .*put it back, or start afresh"):
+    with pytest.raises(UserError, match=r"config.json is missing, .*put it back, or give --overwrite"):
         start("--resume")
 
 

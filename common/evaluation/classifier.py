@@ -189,7 +189,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="of the initial weights and the order of the images (default: %(default)s)",
     )
     parser.add_argument(
-        "--outdir", type=Path, default=Path(), metavar="DIR", help="where to (default: here)"
+        "--outdir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="the folder to write it to (default: the current one)",
     )
     options = parser.parse_args(argv)
     with parser.one_line_errors():
@@ -198,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         x_test, y_test = load_data(options.data, "test")
         _, predicted = classifier.predict(scaled(x_test))
         share = np.mean(predicted == y_test)
-        print(f"it reads {share:.2%} of the {len(x_test)} test images rightly")
+        print(f"it reads {share:.2%} of the {len(x_test)} test images as what they are")
 
 
 if __name__ == "__main__":

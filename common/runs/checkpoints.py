@@ -99,14 +99,13 @@ class TrainingState:
         self.evaluations.update({int(steps): metrics for steps, metrics in evaluations.items()})
 
     def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
-        expected, found = (
-            {name: array.shape for name, array in of.items() if name != "history"}
-            for of in (self.arrays(), arrays)
-        )
-        for name in [*expected, *found]:
-            shapes = [of.get(name, "nothing") for of in (expected, found)]
-            if shapes[0] != shapes[1]:
-                raise OtherNetworksError(f"{name}: {shapes[0]} expected, {shapes[1]} found")
+        own = self.arrays()
+        for name in [*own, *arrays]:
+            expected, found = (
+                state[name].shape if name in state else "nothing" for state in (own, arrays)
+            )
+            if name != "history" and expected != found:
+                raise OtherNetworksError(f"{name}: {expected} expected, {found} found")
 
 
 class Checkpoints:
@@ -141,7 +140,7 @@ class Checkpoints:
                     "holds NaN or infinity: start again with another --seed"
                 )
         write_file(self.folder / f"{len(state.history):05d}.npz", packed(arrays))
-        # later checkpoints were damaged, or this run would have been resumed from them
+        # those of later steps are damaged: otherwise this run would have been resumed from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
         for file in set(self.files()) - set(kept):
             with suppress(OSError):  # one too many does no harm
@@ -181,7 +180,8 @@ class Checkpoints:
                 )
         if files:
             raise UserError(
-                f"no checkpoint in {self.folder} can be read: start afresh with --overwrite"
+                f"no checkpoint in {self.folder} can be read: put one back, or add --overwrite to "
+                "delete the run and start a new one"
             )
 
 

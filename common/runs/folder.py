@@ -20,7 +20,7 @@ class RunFolder:
     Attributes:
         name: The name of the model.
         generator: The generator of the last step, which is written when the run ends.
-        config: What the run was started with, and on what.
+        config: The flags that the run was started with, its data's checksum, versions and device.
         history: The metrics of each step.
         best: Of the generators that were evaluated, the best one.
         losses: The curves of losses and accuracies.

@@ -130,13 +130,13 @@ def read_settings(folder: RunFolder) -> Settings:
         if folder.checkpoints.files():
             raise UserError(
                 f"{folder.config} is missing, without which its checkpoints cannot be resumed: "
-                "put it back, or start afresh with --overwrite"
+                "put it back, or give --overwrite in place of --resume to delete them"
             ) from None
         raise UserError(f"{folder} holds no run to resume: leave out --resume") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder.config} cannot be read ({first_line(error)}): "
-            "mend it, or start afresh with --overwrite"
+            "mend it, or give --overwrite in place of --resume to delete the run"
         ) from error
 
 

@@ -30,35 +30,40 @@ class CompiledStep(AlternatingStep):
         # Tensors that the function captures are its inputs. Constants of its own would be folded:
         # x / 255 would become x * (1 / 255), which differs in the last bit.
         self._white = tf.constant(255.0)
-        self._images = tf.constant(self.real.images)
-        self._labels = None if self.real.labels is None else tf.constant(self.real.labels)
+        of_images = (self.real.images, self.real.labels)
+        self._data = [tf.constant(array) for array in of_images if array is not None]
         real_or_fake, all_real = self.targets
         self.targets = (tf.constant(real_or_fake), tf.constant(all_real))
-        self._compiled = tf.function(self._metrics, jit_compile=xla)
+        self._compiled = tf.function(self._take_step, jit_compile=xla)
 
     def __call__(self, count: int = 1) -> np.ndarray:
         """Takes steps, and waits for the metrics of all of them at the end."""
         return tf.stack([self._compiled(*self._draw()) for _ in range(count)]).numpy()
 
-    def _metrics(self, *inputs: Any) -> tf.Tensor:
-        """The compiled function: takes one step, gives its `METRICS`, float32 of shape (4,)."""
-        return tf.stack(self._step(*inputs))
+    def _take_step(self, *inputs: Any) -> tf.Tensor:
+        """The compiled function: takes one step with the inputs that `_draw` gave.
 
-    def _step(self, indexes: Any, d_inputs: list, g_inputs: list) -> tuple:
-        real = self._real(indexes)
-        return alternating_step(
+        Returns:
+            The `METRICS` of the step: float32 of shape (4,).
+        """
+        return self._take_step_with(self._data, *inputs)
+
+    def _take_step_with(
+        self, data: list[tf.Tensor], indexes: Any, d_inputs: list, g_inputs: list
+    ) -> tf.Tensor:
+        """The same, with the data set `data`: `[images]` or `[images, labels]` on the device."""
+        real = self._real(*(tf.gather(array, indexes) for array in data))
+        metrics = alternating_step(
             self.models, real, d_inputs, g_inputs, self.targets, _generate, _train_on_batch
         )
+        return tf.stack(metrics)
 
-    def _real(self, indexes: tf.Tensor) -> list[tf.Tensor]:
-        """What `RealImages.take` gives, from the data set on the device."""
-        images = tf.gather(self._images, indexes)[..., tf.newaxis]
-        images = tf.cast(images, tf.float32) / self._white
+    def _real(self, images: tf.Tensor, *labels: tf.Tensor) -> list[tf.Tensor]:
+        """What `RealImages.take` gives."""
+        images = tf.cast(images[..., tf.newaxis], tf.float32) / self._white
         if self.real.lowest < 0:
             images = images * 2 - 1
-        if self._labels is None:
-            return [images]
-        return [images, tf.one_hot(tf.gather(self._labels, indexes), self.real.num_labels)]
+        return [images, *(tf.one_hot(classes, self.real.num_labels) for classes in labels)]
 
 
 def _generate(generator: keras.Model, inputs: list[tf.Tensor]) -> tf.Tensor:

@@ -105,28 +105,27 @@ class DistributedStep(CompiledStep):
         self._data_on_devices = [self._data_on(device) for device in self._devices]
         tf.distribute.experimental_set_strategy(None)
 
-    def _data_on(self, device: str) -> tuple[tf.Tensor, tf.Tensor | None]:
+    def _data_on(self, device: str) -> list[tf.Tensor]:
         with tf.device(device):
-            labels = None if self._labels is None else tf.identity(self._labels)
-            return tf.identity(self._images), labels
+            return [tf.identity(array) for array in self._data]
 
-    def _metrics(self, *inputs: Any) -> tf.Tensor:
+    def _take_step(self, *inputs: Any) -> tf.Tensor:
         """The compiled function: the step of all replicas, and its `METRICS` of the whole batch."""
-        metrics = self._strategy.run(self._replica_metrics, inputs)
+        metrics = self._strategy.run(self._take_share, inputs)
         return self._strategy.experimental_local_results(metrics)[0]
 
-    def _replica_metrics(self, indexes: Any, d_inputs: list, g_inputs: list) -> tf.Tensor:
+    def _take_share(self, indexes: Any, d_inputs: list, g_inputs: list) -> tf.Tensor:
         """The step of one replica with its share of the batch."""
         replica = tf.distribute.get_replica_context()
         number = int(tf.get_static_value(replica.replica_id_in_sync_group))
         count = replica.num_replicas_in_sync
-        self._images, self._labels = self._data_on_devices[number % len(self._devices)]
+        data = self._data_on_devices[number % len(self._devices)]
 
         def share(whole: Any) -> tf.Tensor:
             return tf.split(whole, count)[number]
 
-        metrics = super()._metrics(
-            share(indexes), [share(x) for x in d_inputs], [share(x) for x in g_inputs]
+        metrics = self._take_step_with(
+            data, share(indexes), [share(x) for x in d_inputs], [share(x) for x in g_inputs]
         )
         # Each replica has moved G's statistics by those of its own share. Their mean is what the
         # mean of the shares would have moved them to.
