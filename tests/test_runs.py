@@ -252,7 +252,7 @@ def test_a_config_that_holds_nonsense(start, started, flag, value):
 
 def test_checkpoints_without_their_config(start, started):
     (started / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config.json is missing, .*put it back, or give --overwrite"):
+    with pytest.raises(UserError, match=r"config.json is missing, .*or give --overwrite"):
         start("--resume")
 
 
