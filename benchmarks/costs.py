@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import variants
@@ -24,18 +24,23 @@ from common import runtime  # noqa: F401  # before Keras, which it sets up
 # isort: split
 import rich.console
 
+from common.evaluation.evaluator import Evaluator, make_evaluator
 from common.flags import whole_number
 from common.gan.batches import generate
+from common.gan.data import MNIST, load_data
 from common.gan.saving import save_generator
+from common.options import PRECISIONS
 from common.pictures import image_grid, save_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord
+from common.training.callbacks.best import CANDIDATES, KeepBest
 from common.training.callbacks.health import INTERVAL, Health
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
 from common.training.callbacks.saving import SaveState
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.figures import LossCurves, draw_evolution
+from common.training.start import EVALUATE_INTERVAL
 
 TRAIN_STEPS, SAVE_INTERVAL = 40000, 500
 
@@ -51,9 +56,11 @@ def main() -> None:
     """Measures, and prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=whole_number(1, 1000), default=9)
-    rounds = range(parser.parse_args().rounds)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    options = parser.parse_args()
+    rounds = range(options.rounds)
 
-    step = variants.project_step("compiled", "float32", xla=False, small=False)
+    step = variants.project_step("compiled", options.precision, xla=False, small=False)
     step(variants.WARM_UP)
     step_time = statistics.median(seconds(step) for _ in rounds)
     with tempfile.TemporaryDirectory() as name:
@@ -63,7 +70,7 @@ def main() -> None:
         state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
         saved = SaveState(state, folder.checkpoints, folder.history, SAVE_INTERVAL)
         curves = LossCurves(folder.name, state.history, folder.losses)
-        health = Health(step.generator, step.discriminator, noise_input, state.history)
+        health = Health(step.generator, step.discriminator, noise_input, state.history, folder)
         health.on_train_begin()
         health.step = TRAIN_STEPS - 1
 
@@ -78,6 +85,28 @@ def main() -> None:
             with redirect_stderr(io.StringIO()):  # because the generator has learnt nothing
                 health.on_train_batch_end(0)
 
+        def new_evaluator() -> Evaluator:
+            return make_evaluator(step.generator, MNIST, load_data(), folder.path)
+
+        keep_best = KeepBest(
+            step.generator,
+            new_evaluator(),
+            state.evaluations,
+            folder,
+            EVALUATE_INTERVAL,
+            TRAIN_STEPS,
+            seed=0,
+        )
+
+        def evaluate() -> None:
+            with redirect_stdout(io.StringIO()):
+                keep_best.on_train_batch_end(0, {})
+
+        for number in range(1, CANDIDATES + 1):  # whose comparison is measured
+            keep_best.step = EVALUATE_INTERVAL * number - 1
+            evaluate()
+        keep_best.step = TRAIN_STEPS - 1
+
         for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
             draw_grid(steps)
         # what, and how often in a run
@@ -90,6 +119,9 @@ def main() -> None:
             "losses.png": (draw_curves, saves),
             "evolution.png and evolution.gif, of 80 grids": (lambda: draw_evolution(folder), 1),
             "a look for signs of failure": (look, TRAIN_STEPS / INTERVAL),
+            "what evaluations need": (new_evaluator, 1),
+            "an evaluation on the way": (evaluate, TRAIN_STEPS / EVALUATE_INTERVAL),
+            "the comparison of the best at the end": (keep_best.decide, 1),
             "all events of `--tensorboard`": (
                 lambda: TensorBoard(state, folder, {}).on_epoch_end(0),
                 1,

@@ -124,9 +124,9 @@ class Options:
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     evaluate_interval: int | None = flag(
-        None, count, "N",
-        "steps from one evaluation of 2,000 images to the next; the best generator is kept "
-        "(default: none)",
+        None, whole_number(0, MAX_COUNT), "N",
+        "steps from one evaluation of 2,000 images to the next; the best generator is kept; 0 for "
+        "none (default: 2500 on MNIST, 0 on other data)",
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     data: Path = flag(

@@ -76,7 +76,7 @@ def history(folder: Path, name: str) -> list[list[str]]:
 
 
 def assert_same_run(folder: Path, other: Path, name: str) -> None:
-    """Weights, optimizers, generators of random numbers, history and pictures, bit for bit."""
+    """Weights, optimizers, random generators, history, pictures and the best one, bit for bit."""
     files = [
         sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()) for f in (folder, other)
     ]
@@ -89,7 +89,7 @@ def assert_same_run(folder: Path, other: Path, name: str) -> None:
                 for array in a.files:
                     columns = np.s_[:, :-1] if array == "history" else ...
                     np.testing.assert_array_equal(a[array][columns], b[array][columns])
-        elif file.endswith(".png"):
+        elif file.endswith((".png", "best.json")):
             assert (folder / file).read_bytes() == (other / file).read_bytes()
         elif file.endswith(".h5"):
             with h5py.File(folder / file) as a, h5py.File(other / file) as b:

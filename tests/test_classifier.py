@@ -62,7 +62,7 @@ def test_the_command(greys, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train_classifier, "__defaults__", (classifier.SEED, 20))
     classifier.main([f"--data={greys}", f"--outdir={tmp_path}"])
     printed = capsys.readouterr().out
-    share = re.search(r"it reads ([\d.]+)% of the 120 test images rightly", printed)
+    share = re.search(r"it reads ([\d.]+)% of the 120 test images as what they are", printed)
     assert float(share[1]) > 90  # of four classes
     (file,) = tmp_path.iterdir()
 

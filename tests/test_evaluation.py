@@ -10,21 +10,17 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from common.errors import UserError
 from common.evaluation.classifier import classifier_for, make_classifier
-from common.evaluation.evaluate import (
+from common.evaluation.evaluate import evaluate
+from common.evaluation.evaluator import (
     Evaluator,
     digit_accuracy,
-    evaluate,
     evaluation_inputs,
-    make_evaluator,
 )
-from common.evaluation.metrics import prdc
+from common.evaluation.neighbours import prdc
 from common.gan.batches import RealImages, generate, scaled
 from common.gan.data import MNIST, checksum, load_data
-from common.gan.saving import load_generator, save_generator
-from common.training.callbacks import evaluation
-from common.training.callbacks.evaluation import Evaluate
+from common.gan.saving import save_generator
 from conftest import assert_same_run, randomized
 
 
@@ -269,7 +265,7 @@ def test_metrics_on_the_way(gan, whole_run, own_data, classifier_file, tmp_path)
     assert "training a classifier on" in printed
     assert "after 3 steps: frechet distance" in printed
     rows = evaluations(gan, folder)
-    assert list(rows) == [3, 6]
+    assert list(rows) == [3, 6, 7]
     assert ("digit_accuracy" in rows[3]) == bool(gan.num_labels)
     assert sum(float(rows[3][f"share_of_{i}"]) for i in range(10)) == pytest.approx(1)
     best = min(rows.values(), key=lambda row: float(row["frechet_distance"]))
@@ -303,38 +299,6 @@ def test_metrics_of_a_run_that_was_interrupted(
     assert "after 3 steps: frechet" not in printed
     assert "after 6 steps: frechet" in printed
     assert_same_run(whole, cut, gan.name)
-
-
-def test_the_best_generator_is_kept(
-    gan, own_data, classifier_file, small_data, tmp_path, monkeypatch
-):
-    """Neither the first nor the last one, whatever came between."""
-    monkeypatch.setattr(evaluation, "SAMPLES", 200)
-    generator = gan.program.new_generator(8, gan.num_labels)
-    metrics_of_run = {}
-    evaluator = make_evaluator(generator, own_data, small_data, classifier_file.parent, False)
-    new, other = generator.get_weights(), randomized(generator).get_weights()
-
-    def best_of(*weights):
-        metrics_of_run.clear()
-        evaluate = Evaluate(generator, evaluator, metrics_of_run, 1, 0, tmp_path / "best.h5")
-        for evaluate.step, values in enumerate(weights):
-            generator.set_weights(values)
-            evaluate.on_train_batch_end(0, {})
-        kept = load_generator(tmp_path / "best.h5", gan.program.new_generator)
-        distances = [metrics["frechet_distance"] for metrics in metrics_of_run.values()]
-        return kept.get_weights(), distances
-
-    _, distances = best_of(new, other)
-    assert distances[0] != distances[1]
-    worse, better = (new, other) if distances[1] < distances[0] else (other, new)
-    for kept, expected in zip(best_of(worse, better, worse)[0], better, strict=True):
-        np.testing.assert_array_equal(kept, expected)
-
-    content = (tmp_path / "best.h5").read_bytes()
-    with pytest.raises(UserError, match="diverged: after 1 steps the generator draws NaN"):
-        best_of([weights * np.nan for weights in new])
-    assert (tmp_path / "best.h5").read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,40 @@
 """Signs of failure: each where it is, and none where it is not."""
 
+import gzip
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
 import cgan_mnist
+from common.files import write_file
 from common.gan.batches import generate, one_hot
 from common.gan.data import load_data
-from common.runs.history import StepRecord
+from common.runs.best import Best, write_best
+from common.runs.folder import RunFolder
+from common.runs.history import StepRecord, read_history
 from common.training.callbacks import health
 from common.training.callbacks.health import Health, sample_distance
 from common.training.loop import run_steps
-from conftest import randomized
+from conftest import ROOT, randomized
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
     """Looks after every second step."""
     monkeypatch.setattr(health, "INTERVAL", 2)
+    monkeypatch.setattr(health, "LOSS_INTERVAL", 2)
     monkeypatch.setattr(health, "FEWEST_STEPS", 2)
     monkeypatch.setattr(health, "GRACE", 4)
 
 
 @pytest.fixture
-def watched(gan, small_data, rng, capsys):
+def folder(gan, tmp_path):
+    return RunFolder(tmp_path / gan.name)
+
+
+@pytest.fixture
+def watched(gan, small_data, rng, folder, capsys):
     """Trains real networks, tampered with, for some steps; gives the warnings."""
 
     def run(tamper=lambda *models: None, d_loss=None, steps=8):
@@ -33,7 +44,7 @@ def watched(gan, small_data, rng, capsys):
         tamper(*models, step)
         history = []
         noise_input = step.latent.draw(rng, 16)
-        callback = Health(*models[:2], noise_input, history)
+        callback = Health(*models[:2], noise_input, history, folder)
 
         def take(count):
             metrics = step(count)
@@ -57,8 +68,16 @@ def test_no_warning_of_a_healthy_run(watched):
 def test_d_has_won(watched):
     (line,) = watched(d_loss=0.02)  # once, and there were three looks
     assert line.startswith(
-        "warning: after 4 steps the discriminator has won: its loss was 0.02 in the mean of "
+        "warning: after 4 steps the discriminator wins: its loss was 0.02 in the mean of "
     )
+    assert line.endswith("may draw worse from now on")
+
+
+def test_the_best_generator_so_far_is_named(watched, folder):
+    write_file(folder.best, b"")
+    write_best(folder, Best(2, 2000, {2: 1.5}))
+    (line,) = watched(d_loss=0.02)
+    assert line.endswith(f"from now on; {folder.best} is the best so far, of step 2")
 
 
 def test_d_may_win_at_the_beginning(watched):
@@ -108,7 +127,7 @@ def test_collapse(watched):
 
 
 @pytest.mark.parametrize("num_labels", [10, 26])
-def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
+def test_different_labels_do_not_hide_a_collapse(num_labels, tmp_path, capsys):
     """Where no two samples of the grid have the same label, too."""
     generator = randomized(cgan_mnist.new_generator(8, num_labels))
     deaf_generator(generator, None, None, None)
@@ -118,11 +137,39 @@ def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
     ]
     assert sample_distance(generate(generator, noise_input)) > health.LOWEST_DISTANCE
     history = [StepRecord(0.5, 0.75, 1.0, 0.25, 0.2)] * 4
-    callback = Health(generator, generator, noise_input, history)
+    callback = Health(generator, generator, noise_input, history, RunFolder(tmp_path / "run"))
     callback.on_train_begin()
     callback.step = 3
     callback.on_train_batch_end(0)
     assert "the generator has collapsed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "first_warning"),
+    [
+        ("pretrained/dcgan_mnist/history.csv.gz", None),
+        ("pretrained/cgan_mnist/history.csv.gz", None),
+        # it turned after 31,000 steps
+        ("docs/results/dcgan_mnist-float32/run/history.csv.gz", 31_500),
+    ],
+)
+def test_the_losses_of_whole_runs(file, first_warning, folder, monkeypatch, capsys):
+    """Of the chapter's 40,000 steps: no healthy run is warned of."""
+    monkeypatch.undo()
+    table = folder.path.parent / "history.csv"
+    table.write_bytes(gzip.decompress((ROOT / file).read_bytes()))
+    records, history = read_history(table), []
+    callback = Health(None, None, [], history, folder)
+    for method in ("_check_gradients", "_check_samples"):  # which look at networks
+        monkeypatch.setattr(callback, method, lambda: None)
+    for callback.step, record in enumerate(records):
+        history.append(record)
+        callback.on_train_batch_end(0)
+    warnings = capsys.readouterr().err.splitlines()
+    expected = f"warning: after {first_warning} steps the discriminator wins"
+    assert [line.split(":", 2)[:2] for line in warnings] == (
+        [expected.split(":")] if first_warning else []
+    )
 
 
 def test_the_sample_distance_is_that_of_pairs():

@@ -15,11 +15,7 @@ FLOORS = [
 # What is slow to import, and what only some commands need, is imported where it is used.
 LAZY = {
     "common.program": {"common.evaluation.evaluate"},
-    "common.training.train": {
-        "common.evaluation.evaluate",
-        "common.training.callbacks.evaluation",
-        "common.training.callbacks.tensorboard",
-    },
+    "common.training.train": {"common.training.callbacks.tensorboard"},
 }
 
 

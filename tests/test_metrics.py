@@ -5,7 +5,8 @@ import pytest
 import scipy.linalg
 from prdc import compute_prdc
 
-from common.evaluation.metrics import frechet_distance, nearest, prdc, total_variation
+from common.evaluation.metrics import frechet_distance, total_variation
+from common.evaluation.neighbours import nearest, prdc
 
 
 def with_moments(rng, mean, covariance, count=500):
@@ -57,7 +58,7 @@ def test_prdc_is_that_of_its_authors(rng):
 def test_prdc_in_many_chunks(rng, monkeypatch):
     real, fake = rng.normal(size=(900, 4)), rng.normal(size=(800, 4))
     whole = prdc(real, fake, 5)
-    monkeypatch.setattr("common.evaluation.metrics._CHUNK", 0.1)
+    monkeypatch.setattr("common.evaluation.neighbours._CHUNK", 0.1)
     assert prdc(real, fake, 5) == pytest.approx(whole, rel=1e-12)
 
 

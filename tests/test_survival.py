@@ -47,8 +47,9 @@ def uninterrupted(tmp_path_factory):
     """The folder of a program's run that nothing happened to."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10
-    np.savez(folder / "set.npz", x_train=images, y_train=labels)
+    images, labels = rng.integers(0, 256, (140, 8, 8), np.uint8), np.arange(140) % 10
+    train = {"x_train": images[:40], "y_train": labels[:40]}
+    np.savez(folder / "set.npz", **train, x_test=images[40:], y_test=labels[40:])
     done = {}
 
     def of(name, *flags):
@@ -109,8 +110,14 @@ def test_kill_9(uninterrupted):
     ],
 )
 def test_kill_9_again_and_again(uninterrupted, name, moments):
-    """Before the first step, in the middle of one, and while one of the files is written."""
-    kill_and_resume(uninterrupted(name, "--log-interval=1"), name, FLAGS, moments)
+    """Before the first step, in the middle of one, and while one of the files is written.
+
+    With evaluations, of which the best generator remains.
+    """
+    flags = (*FLAGS, "--evaluate-interval=5")
+    expected = uninterrupted(name, *flags[len(FLAGS) :], "--log-interval=1")
+    assert (expected / name / "best.h5").exists()
+    kill_and_resume(expected, name, flags, moments)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

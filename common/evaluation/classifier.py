@@ -132,7 +132,7 @@ def classifier_for(
     Raises:
         UserError: The file cannot be read or written, or there is none and `may_train` is False.
     """
-    name = _file_name(train_part)
+    name = _file_name(checksum(*train_part))
     for folder in (MNIST.parent, outdir):
         if (folder / name).exists():
             return _load(folder / name)
@@ -150,7 +150,7 @@ def make_classifier(train_part: Part, data: Path, outdir: Path, seed: int = SEED
     Raises:
         UserError: The file cannot be written.
     """
-    file = outdir / _file_name(train_part)
+    file = outdir / _file_name(checksum(*train_part))
     check_writable(file)
     print(f"training a classifier on {data}, to be kept as {file}", flush=True)
     classifier = train_classifier(*train_part, seed)
@@ -159,9 +159,14 @@ def make_classifier(train_part: Part, data: Path, outdir: Path, seed: int = SEED
     return classifier
 
 
-def _file_name(train_part: Part) -> str:
+def ships_for(data_sha256: str) -> bool:
+    """Whether the classifier of a data set comes with the programs."""
+    return (MNIST.parent / _file_name(data_sha256)).exists()
+
+
+def _file_name(data_sha256: str) -> str:
     """Named after the data, so that it is not used for another data set."""
-    return f"classifier-{checksum(*train_part)[:12]}.npz"
+    return f"classifier-{data_sha256[:12]}.npz"
 
 
 def _load(file: Path) -> Classifier:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import json
 import secrets
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from common.errors import UserError
-from common.evaluation.classifier import Classifier, Part, classifier_for
-from common.evaluation.metrics import frechet_distance, nearest, prdc, total_variation
+from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
+from common.evaluation.neighbours import nearest, prdc
 from common.evaluation.report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
-from common.gan.batches import Latent, RealImages, generate, labels_of, scaled
+from common.gan.batches import RealImages, generate, labels_of, scaled
 from common.gan.data import checksum, load_data, name_of
-from common.options import MIN_SAMPLES, Options
+from common.options import Options
 from common.pictures import resolve_show, show_picture
 from common.runtime import seed_everything
 
@@ -32,107 +30,6 @@ K = 5
 SAMPLES = 10_000
 # Images whose nearest training image is searched, which is the most expensive part.
 SAMPLES_FOR_NEAREST = 2_000
-
-
-def evaluation_inputs(generator: keras.Model, count: int, seed: int | None) -> list[np.ndarray]:
-    """The inputs of a generator for an evaluation, with the labels of a CGAN in turn.
-
-    Returns:
-        `[noise]` or `[noise, labels]`, as from `Latent.draw`.
-    """
-    return Latent.of(generator).draw_in_turn(np.random.default_rng(seed), count)
-
-
-class Evaluator:
-    """Compares images with the test images of a data set.
-
-    Args:
-        classifier: A classifier that was trained on the data set's training images.
-        images: The test images, uint8 of shape (N, size, size).
-        labels: Their labels, int64 of shape (N,).
-
-    Attributes:
-        images: The test images, float32 of shape (N, size, size, 1) in [0, 1].
-        features: The classifier's features of the test images: shape (N, 128).
-        accuracy: The classifier's accuracy on them: no generator is expected to do better.
-        class_histogram: How many of them there are of each class: shape (num_labels,).
-    """
-
-    def __init__(self, classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> None:
-        self.classifier = classifier
-        self.num_labels = classifier.num_labels
-        self.images = scaled(images)
-        self.features, predicted = classifier.predict(self.images)
-        self.accuracy = digit_accuracy(predicted, labels)
-        self.class_histogram = np.bincount(labels, minlength=self.num_labels)
-
-    def metrics(
-        self, features: np.ndarray, predicted: np.ndarray, requested: np.ndarray | None = None
-    ) -> dict[str, float]:
-        """The metrics that are fast to compute.
-
-        Args:
-            features: The classifier's features of some images.
-            predicted: The labels that it predicts for them.
-            requested: The labels that the generator was asked for, int64 of shape (count,).
-        """
-        counts = np.bincount(predicted, minlength=self.num_labels)
-        metrics = {"frechet_distance": frechet_distance(self.features, features)}
-        if requested is not None:
-            metrics["digit_accuracy"] = digit_accuracy(predicted, requested)
-        metrics["distance_from_uniform"] = total_variation(counts, np.ones_like(counts))
-        metrics["distance_from_data"] = total_variation(counts, self.class_histogram)
-        shares = {f"share_of_{i}": n / len(predicted) for i, n in enumerate(counts.tolist())}
-        return metrics | shares
-
-
-def digit_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """How often the classifier predicts these labels: a share from 0 to 1."""
-    return float(np.mean(predicted == labels))
-
-
-def make_evaluator(
-    generator: keras.Model, data: Path, train_part: Part, outdir: Path, may_train: bool = True
-) -> Evaluator:
-    """The evaluator of a data set, for a generator that draws such images.
-
-    Args:
-        generator: The generator.
-        data: The path of the data set.
-        train_part: Its training images and labels.
-        outdir: As for `classifier_for`.
-        may_train: As for `classifier_for`.
-
-    Raises:
-        UserError: The data set has no test images, or too few, or the generator draws images of
-            another size or other classes. Or as `classifier_for`.
-    """
-    images, labels = load_data(data, "test")
-    size, drawn = images.shape[1], generator.outputs[0].shape[1]
-    if drawn != size:
-        raise UserError(
-            f"argument --data: the test images of {data} have {size} x {size} pixels, and the "
-            f"generator draws {drawn} x {drawn}: give the data set that it was trained on"
-        )
-    if len(images) < MIN_SAMPLES:
-        raise UserError(
-            f"argument --data: {data} has {len(images)} test images, an evaluation needs at least "
-            f"{MIN_SAMPLES}"
-        )
-    train_images, train_labels = train_part
-    classes = int(train_labels.max()) + 1
-    if train_images.shape[1] != size or labels.max() >= classes:
-        raise UserError(
-            f"argument --data: the test images of {data} are of another size, or of other classes, "
-            "than its training images: give a data set whose two parts belong together"
-        )
-    num_labels = Latent.of(generator).num_labels
-    if num_labels not in (0, classes):
-        raise UserError(
-            f"argument --data: {data} has {classes} classes, and the generator draws "
-            f"{num_labels}: give the data set that it was trained on"
-        )
-    return Evaluator(classifier_for(train_part, data, outdir, may_train), images, labels)
 
 
 def evaluate_generator(generator: keras.Model, options: Options) -> None:

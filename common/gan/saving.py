@@ -46,17 +46,17 @@ def save_generator(generator: keras.Model, path: Path) -> None:
     # As `generator.save(path)`, which has HDF5 write to the disk and warns of a legacy format.
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        legacy_h5_format.save_model_to_hdf5(_in_float32(generator), file, include_optimizer=False)
+        legacy_h5_format.save_model_to_hdf5(in_float32(generator), file, include_optimizer=False)
     write_file(path, content.getvalue())
 
 
-def _in_float32(model: keras.Model) -> keras.Model:
+def in_float32(model: keras.Model) -> keras.Model:
     """A copy of a model that computes in float32 in all layers."""
 
-    def in_float32(layer: keras.Layer) -> keras.Layer:
+    def converted(layer: keras.Layer) -> keras.Layer:
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
-    copy = keras.models.clone_model(model, clone_function=in_float32)
+    copy = keras.models.clone_model(model, clone_function=converted)
     copy.set_weights(model.get_weights())
     return copy
 
@@ -75,6 +75,16 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
         UserError: The file cannot be read, or it does not hold such a generator.
     """
     generator = _build_for(path, *_shapes_in(path), build)
+    read_weights(generator, path)
+    return generator
+
+
+def read_weights(generator: keras.Model, path: Path) -> None:
+    """Reads the weights of a generator from a file.
+
+    Raises:
+        UserError: The file cannot be read, or it does not hold such a generator.
+    """
     try:
         generator.load_weights(path)
     except Exception as error:  # whatever a file's content can make Keras and h5py raise
@@ -83,7 +93,6 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
         ) from error
     if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
         raise UserError(f"{path} holds NaN or infinity: its training has diverged, train another")
-    return generator
 
 
 def _build_for(

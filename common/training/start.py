@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+from pathlib import Path
 
 import numpy as np
 
 from common.errors import UserError
+from common.evaluation.classifier import ships_for
 from common.flags import FIXED
 from common.gan.data import PROJECT, checksum, load_data
 from common.options import FLAGS, Options, check_needs, named
@@ -19,6 +21,10 @@ from common.runtime import prepare_device, seed_everything, silence
 from common.training.distribution import join
 
 Data = tuple[np.ndarray, np.ndarray]
+
+# Steps from one evaluation to the next on data whose classifier comes with the programs: they take
+# less than 0.5% of a run.
+EVALUATE_INTERVAL = 2500
 
 
 def start_run(name: str, options: Options) -> Run:
@@ -70,7 +76,7 @@ def _new(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)  # known, so that the run can be resumed
     data = load_data(options.data)
-    return Settings(options.of_the_run(), checksum(*data)), data
+    return _settings(options, checksum(*data)), data
 
 
 def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
@@ -96,7 +102,23 @@ def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
             f"argument --data: {options.data} is not what the run in {folder} was started with: "
             "give that, or another --outdir"
         )
-    return Settings(options.of_the_run(), started.data_sha256), data
+    return _settings(options, started.data_sha256), data
+
+
+def _settings(options: Options, data_sha256: str) -> Settings:
+    """The settings of a run; those that depend on the data get their values."""
+    if options.evaluate_interval is None:
+        known = ships_for(data_sha256) and _has_test_part(options.data)
+        options.evaluate_interval = EVALUATE_INTERVAL if known else 0
+    return Settings(options.of_the_run(), data_sha256)
+
+
+def _has_test_part(data: Path) -> bool:
+    try:
+        load_data(data, "test")
+    except UserError:
+        return False
+    return True
 
 
 def _following(options: Options, settings: Settings) -> tuple[Options, Data]:

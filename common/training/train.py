@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from common.evaluation.evaluator import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import Latent, RealImages
 from common.gan.models import lowest_pixel
@@ -17,8 +19,10 @@ from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
 from common.options import Options
 from common.pictures import resolve_show, show_picture
+from common.runs.best import read_best
 from common.runs.checkpoints import TrainingState
 from common.runs.run import Run
+from common.training.callbacks.best import KeepBest
 from common.training.callbacks.curves import DrawCurves
 from common.training.callbacks.grid import SampleGrid
 from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
@@ -57,8 +61,9 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
     checkpoint_interval = options.checkpoint_interval or options.save_interval
     with ExitStack() as stack:
         stop = stack.enter_context(StopOnSignal())
+        keep_best = _keep_best(state, run)
         # StopOnSignal comes last, so that a step that a signal ends is complete.
-        callbacks = [*_callbacks(state, run, checkpoint_interval, stack), stop]
+        callbacks = [*_callbacks(state, run, checkpoint_interval, keep_best, stack), stop]
         run_steps(
             step.adversarial,
             step,
@@ -78,6 +83,10 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
             save_generator(step.generator, folder.generator)
             if folder.grids():  # there are none if a run is stopped early
                 draw_evolution(folder)
+            if keep_best:
+                if len(state.history) == options.train_steps:
+                    keep_best.decide()
+                _print_best(run)
     run.close()
     if len(state.history) < options.train_steps:
         _exit_stopped(run, len(state.history), stop.signal)
@@ -110,7 +119,11 @@ def _restore(state: TrainingState, run: Run) -> None:
 
 
 def _callbacks(
-    state: TrainingState, run: Run, checkpoint_interval: int, stack: ExitStack
+    state: TrainingState,
+    run: Run,
+    checkpoint_interval: int,
+    keep_best: KeepBest | None,
+    stack: ExitStack,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks, in the order in which they are called. The chief alone prints and writes."""
     step, options, folder = state.step, run.options, run.folder
@@ -132,8 +145,8 @@ def _callbacks(
         # Before everything that writes to the folder.
         ClaimFolder(run),
         # Before TensorBoard and checkpoints, which contain its metrics.
-        *_evaluation_callbacks(state, run),
-        Health(step.generator, step.discriminator, state.noise_input, state.history),
+        *([keep_best] if keep_best else []),
+        Health(step.generator, step.discriminator, state.noise_input, state.history, folder),
         # Before TensorBoard, which shows the grid, and before the checkpoint of the same step,
         # after which the grid is not drawn again.
         SampleGrid(step.generator, state.noise_input, folder.grid),
@@ -144,21 +157,25 @@ def _callbacks(
     ]
 
 
-def _evaluation_callbacks(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
-    """What evaluates the generator on the way, if the user has asked for that."""
+def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
+    """What evaluates the generator on the way; None if nothing does, or on other workers."""
     options, generator = run.options, state.step.generator
-    if not options.evaluate_interval:
-        return []
-    # scikit-learn is slow to import, and few need it
-    from common.evaluation.evaluate import make_evaluator
-    from common.training.callbacks.evaluation import Evaluate
-
+    if not options.evaluate_interval or not run.workers.is_chief:
+        return None
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
     train_part = (run.x_train, run.y_train)
     evaluator = make_evaluator(generator, options.data, train_part, options.outdir, may_train)
-    interval, best = options.evaluate_interval, run.folder.best
-    return [Evaluate(generator, evaluator, state.evaluations, interval, options.seed, best)]
+    assert options.seed is not None  # start_run has drawn one
+    return KeepBest(
+        generator,
+        evaluator,
+        state.evaluations,
+        run.folder,
+        options.evaluate_interval,
+        options.train_steps,
+        options.seed,
+    )
 
 
 def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
@@ -168,6 +185,24 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
     from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
     return [TensorBoard(state, run.folder, run.settings.flags)]
+
+
+def _print_best(run: Run) -> None:
+    """Says which generator draws best, by which figures, and how to draw with it."""
+    best, folder = read_best(run.folder), run.folder
+    if best is None:
+        return
+    of_last = best.frechet_distances.get(run.options.train_steps)
+    figures = f"Frechet distance {best.frechet_distance:.3g} of {best.samples:,} images"
+    if of_last is None:
+        file, which = folder.best, f"so far: {folder.best}, of step {best.steps}"
+    elif best.steps == run.options.train_steps:
+        file, which = folder.generator, f": {folder.generator}, the last one"
+    else:
+        file, which = folder.best, f": {folder.best}, of step {best.steps}"
+        figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
+    command = f"python {run.name}.py --generator={shlex.quote(str(file))}"
+    print(f"best generator{which} ({figures}). Draw with it: {command}", flush=True)
 
 
 def _exit_stopped(run: Run, steps: int, number: signal.Signals | None) -> None:

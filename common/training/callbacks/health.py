@@ -8,19 +8,21 @@ import keras
 import numpy as np
 
 from common.gan.batches import generate
+from common.runs.best import read_best
+from common.runs.folder import RunFolder
 from common.runs.history import History, means
 from common.training.callbacks.base import StepCallback
 
-# Steps from one check to the next.
-INTERVAL = 500
+# Steps from one look at the networks to the next, and from one look at the losses.
+INTERVAL, LOSS_INTERVAL = 500, 100
 
 # Until then a healthy run looks like a failing one: D's loss starts near 0 (the CGAN's mean over
 # the first 500 steps is about 0.1), and a new generator draws 16 times the same grey.
-GRACE = 1500
-# D's mean loss over so many steps, after GRACE: 0.38 and more in healthy runs, 0.002 where D has
-# won for good, and 0.07 to 0.24 where D wins, but G escapes now and then.
-WINDOW = 1000
-LOWEST_LOSS = 0.1
+GRACE = 2000
+# D's mean loss over so many steps, after GRACE: 0.40 and more in healthy runs. In a run that fell
+# apart it was 0.3 some 400 steps after the turn, then 0.07 to 0.24 while G escaped now and then.
+WINDOW = 200
+LOWEST_LOSS = 0.3
 # From `sample_distance`: 0.2 to 0.4 in healthy runs, as between MNIST's digits of a class; 0.003 in
 # collapsed ones.
 LOWEST_DISTANCE = 0.05
@@ -36,6 +38,7 @@ class Health(StepCallback):
         discriminator: The discriminator.
         noise_input: The inputs of the generator for the sample grids.
         history: The history of the run.
+        folder: The run's folder, with the best generator so far.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class Health(StepCallback):
         discriminator: keras.Model,
         noise_input: list[np.ndarray],
         history: History,
+        folder: RunFolder,
     ) -> None:
         super().__init__()
+        self.folder = folder
         self.networks = (generator, discriminator)
         self.noise_input = noise_input
         self.history = history
@@ -56,21 +61,25 @@ class Health(StepCallback):
         self._remember()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Checks the run at multiples of `INTERVAL`."""
-        if (self.step + 1) % INTERVAL:
-            return
-        self._check_gradients()
-        if self.step + 1 >= GRACE:
+        """Checks the losses and the networks, each at multiples of its interval."""
+        steps = self.step + 1
+        if steps % LOSS_INTERVAL == 0 and steps >= GRACE:
             self._check_losses()
-            self._check_samples()
+        if steps % INTERVAL == 0:
+            self._check_gradients()
+            if steps >= GRACE:
+                self._check_samples()
 
     def _check_losses(self) -> None:
         loss = means(self.history[-WINDOW:]).discriminator_loss
         if loss < LOWEST_LOSS:
+            best = read_best(self.folder)
+            kept = f"; {self.folder.best} is the best so far, of step {best.steps}" if best else ""
             self._warn(
-                "the discriminator has won",
+                "the discriminator wins",
                 f"its loss was {loss:.2g} in the mean of the last {WINDOW} steps, where 0.5 is "
-                "usual: it recognizes every fake, and the generator learns nothing from that",
+                "usual: it recognizes nearly every fake, and the generator learns little from "
+                f"that and may draw worse from now on{kept}",
             )
 
     def _check_samples(self) -> None:

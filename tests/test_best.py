@@ -1,0 +1,222 @@
+"""The best generator of a run: which one is kept, and what the user is told of it."""
+
+import contextlib
+import io
+import itertools
+import shlex
+
+import numpy as np
+import pytest
+
+import dcgan_mnist
+from common.errors import UserError
+from common.evaluation.classifier import Classifier, build_classifier
+from common.evaluation.evaluator import Evaluator, evaluation_inputs
+from common.evaluation.metrics import frechet_distance
+from common.gan.batches import generate
+from common.gan.data import MNIST, load_data
+from common.gan.saving import load_generator
+from common.runs.best import Best, read_best
+from common.runs.folder import RunFolder
+from common.training.callbacks import best
+from common.training.callbacks.best import KeepBest
+from conftest import ROOT, randomized
+
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def evaluator(small_data):
+    """Of random images, by a classifier that has learnt nothing: what counts is the order."""
+    return Evaluator(Classifier(build_classifier(10)), *small_data)
+
+
+@pytest.fixture
+def generator(gan):
+    return gan.program.new_generator(8, gan.num_labels)
+
+
+@pytest.fixture
+def keep(generator, evaluator, tmp_path, monkeypatch):
+    """Keeps the best of a run of four steps."""
+    monkeypatch.setattr(best, "SAMPLES", 100)
+    monkeypatch.setattr(best, "SAMPLES_AT_THE_END", 300)
+    folder = RunFolder(tmp_path / "dcgan_mnist")
+    return KeepBest(generator, evaluator, {}, folder, interval=1, train_steps=4, seed=SEED)
+
+
+@pytest.fixture
+def take(keep):
+    """Takes steps after which the generator has these weights."""
+    numbers = itertools.count()
+
+    def take(*weights):
+        for values in weights:
+            keep.generator.set_weights(values)
+            keep.step = next(numbers)
+            keep.on_train_batch_end(0, {})
+        return [metrics["frechet_distance"] for metrics in keep.evaluations.values()]
+
+    return take
+
+
+@pytest.fixture
+def ranked(generator, evaluator):
+    """Weights of four generators, the best first, and their distances by 300 other images.
+
+    They are far enough apart for the order to be the same with any images.
+    """
+    *others, last_bias = randomized(generator).get_weights()
+    of_all = [[*others, last_bias + brightness] for brightness in range(-6, 7)]
+    inputs = evaluation_inputs(generator, 300, [SEED, 1])
+    found = []
+    for weights in of_all:
+        generator.set_weights(weights)
+        features, _ = evaluator.classifier.predict(generate(generator, inputs))
+        found.append((frechet_distance(evaluator.features, features), weights))
+    chosen = []
+    for distance, weights in sorted(found, key=lambda pair: pair[0]):
+        if not chosen or distance > 1.2 * chosen[-1][0]:
+            chosen.append((distance, weights))
+    distances, weights = zip(*chosen[:4], strict=True)
+    return weights, distances
+
+
+def assert_best(gan, keep, weights):
+    """best.h5 has these weights."""
+    kept = load_generator(keep.folder.best, gan.program.new_generator).get_weights()
+    for found, expected in zip(kept, weights, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_the_lowest_distance_so_far_is_kept(gan, keep, take, ranked):
+    """Neither the first nor the last one, whatever came between."""
+    (better, worse, worst, _), _ = ranked
+    distances = take(worst, better, worse)
+    assert_best(gan, keep, better)
+    assert read_best(keep.folder) == Best(2, 100, {2: min(distances)})
+
+
+def test_luck_does_not_decide(gan, keep, take, ranked):
+    """One that the images on the way were lucky for loses at the end."""
+    (better, worse, worst, last), distances = ranked
+    take(worst, better, worse)
+    keep.evaluations[1]["frechet_distance"] = 0.0
+    take(last)
+    assert read_best(keep.folder).steps == 2
+    keep.decide()
+    assert_best(gan, keep, better)
+    expected = {1: distances[2], 2: distances[0], 3: distances[1], 4: distances[3]}
+    found = read_best(keep.folder)
+    assert found == Best(2, 300, pytest.approx(expected, rel=1e-5))
+
+
+def test_the_last_one_may_turn_out_to_be_the_best(gan, keep, take, ranked):
+    (better, worse, worst, _), _ = ranked
+    take(worst, worst, worse, better)
+    for steps, lucky in ((1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)):
+        keep.evaluations[steps]["frechet_distance"] = lucky
+    keep.decide()
+    assert_best(gan, keep, better)
+    assert read_best(keep.folder).steps == 4
+
+
+def test_three_candidates_are_kept(keep, take, ranked):
+    weights, _ = ranked
+    for steps in range(1, 5):
+        take(weights[4 - steps])
+        kept = sorted(int(file.stem) for file in keep.folder.candidates())
+        assert kept == [1, 2, 3, 4][max(0, steps - 3) : steps]
+
+
+def test_a_damaged_candidate_is_left_out(gan, keep, take, ranked, capsys):
+    (better, worse, worst, last), _ = ranked
+    take(worst, better, worse, last)
+    file = keep.folder.candidate(3)
+    file.write_bytes(file.read_bytes()[:1000])
+    capsys.readouterr()
+    keep.decide()
+    assert_best(gan, keep, better)
+    assert list(read_best(keep.folder).frechet_distances) == [1, 2, 4]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {file} does not hold this program's generator")
+
+
+def test_what_an_earlier_version_has_kept_stays(keep, take, ranked):
+    """It kept best.h5 and the distances alone."""
+    (_, worse, _, last), _ = ranked
+    keep.evaluations[1] = {"frechet_distance": 0.0}
+    keep.folder.path.mkdir()
+    keep.folder.best.write_bytes(b"of the earlier version")
+    keep.evaluations[2] = {"frechet_distance": 1e9}
+    next_steps = itertools.islice(itertools.count(2), 2)
+    for keep.step, weights in zip(next_steps, (worse, last), strict=True):
+        keep.generator.set_weights(weights)
+        keep.on_train_batch_end(0, {})
+    keep.decide()
+    assert keep.folder.best.read_bytes() == b"of the earlier version"
+
+
+def test_nan_ends_the_run_and_the_best_one_stays(gan, keep, take, ranked):
+    (better, *_), _ = ranked
+    take(better)
+    with pytest.raises(UserError, match="diverged: after 2 steps the generator draws NaN"):
+        take([values * np.nan for values in better])
+    assert_best(gan, keep, better)
+
+
+def interval_of(tmp_path, data, *flags):
+    """The interval of evaluations of a run that is about to start."""
+    runs = []
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(None):
+        patch.setattr(dcgan_mnist, "train", lambda models, noise_input, run: runs.append(run))
+        dcgan_mnist.main([f"--data={data}", f"--outdir={tmp_path}", *flags])
+    runs[0].close()
+    assert runs[0].settings.flags["evaluate_interval"] == runs[0].options.evaluate_interval
+    return runs[0].options.evaluate_interval
+
+
+def test_evaluations_are_the_default_where_the_classifier_ships(tmp_path, small_data):
+    assert interval_of(tmp_path, MNIST) == 2500
+    assert interval_of(tmp_path, MNIST, "--evaluate-interval=0") == 0
+    assert interval_of(tmp_path, MNIST, "--evaluate-interval=70") == 70
+    images, labels = load_data()
+    np.savez(tmp_path / "without_test.npz", x_train=images, y_train=labels)
+    assert interval_of(tmp_path, tmp_path / "without_test.npz") == 0
+    np.savez(tmp_path / "small.npz", x_train=small_data[0], y_train=small_data[1])
+    assert interval_of(tmp_path, tmp_path / "small.npz") == 0
+
+
+def test_a_run_that_falls_apart(tmp_path, monkeypatch):
+    """A good generator, and then D learns too fast: the best one is from before, and it is said."""
+    monkeypatch.setattr(best, "SAMPLES", 500)
+    monkeypatch.setattr(best, "SAMPLES_AT_THE_END", 1000)
+    new_generator, compile_model = dcgan_mnist.new_generator, dcgan_mnist.compile_model
+
+    def trained_generator(image_size, num_labels=0, dtype="float32"):
+        shipped = load_generator(ROOT / "pretrained" / "dcgan_mnist.h5", new_generator)
+        generator = new_generator(image_size, num_labels, dtype)
+        generator.set_weights(shipped.get_weights())
+        return generator
+
+    def compile_too_fast(model, lr, decay):
+        compile_model(model, lr * (100 if model.name == "discriminator" else 1), decay)
+
+    monkeypatch.setattr(dcgan_mnist, "new_generator", trained_generator)
+    monkeypatch.setattr(dcgan_mnist, "compile_model", compile_too_fast)
+    flags = ["--seed=0", "--engine=compiled", "--batch-size=8", "--train-steps=200"]
+    flags += ["--evaluate-interval=20", f"--outdir={tmp_path}", "--no-show"]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        dcgan_mnist.main(flags)
+    folder = RunFolder(tmp_path / "dcgan_mnist")
+    found = read_best(folder)
+    assert found.steps <= 100
+    assert found.frechet_distances[200] > 2 * found.frechet_distance
+    *_, line = out.getvalue().splitlines()
+    assert line.startswith(f"best generator: {folder.best}, of step {found.steps} (Frechet ")
+    assert f"that of {folder.generator}, the last one, is " in line
+    monkeypatch.undo()
+    command = shlex.split(line.split("Draw with it: ")[1])
+    assert command[:2] == ["python", "dcgan_mnist.py"]
+    dcgan_mnist.main([*command[2:], f"--outdir={tmp_path}", "--seed=0"])
+    assert (tmp_path / "test_outputs" / "00000.png").exists()
