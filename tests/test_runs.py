@@ -41,8 +41,11 @@ def started(start, tmp_path):
     run.close()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
-    products = ("best.h5", "00005.png", "losses.png", "evolution.png", "evolution.gif")
-    for name in ("checkpoints/00007.npz", "history.csv", "events.out.tfevents.1.vm", *products):
+    (folder / "candidates").mkdir()
+    products = ("best.h5", "best.json", "candidates/00005.h5", "00005.png", "losses.png")
+    figures = ("evolution.png", "evolution.gif")
+    events = "events.out.tfevents.1.vm"
+    for name in ("checkpoints/00007.npz", "history.csv", events, *products, *figures):
         (folder / name).write_text(name)
     return folder
 
@@ -63,7 +66,7 @@ def test_the_folder_explains_itself(start, tmp_path):
         "batch_size": 8,
         "save_interval": 500,
         "checkpoint_interval": None,
-        "evaluate_interval": None,
+        "evaluate_interval": 0,
         "data": str(tmp_path / "set.npz"),
         "engine": "train_on_batch",
         "precision": "float32",
@@ -235,7 +238,7 @@ def test_a_config_that_is_none(start, started, content):
         *[
             ("seed", None),
             ("engine", "fast"),
-            ("evaluate_interval", 0),
+            ("evaluate_interval", -1),
             ("precision", 16),
             ("xla", "yes"),
         ],
