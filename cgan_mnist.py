@@ -116,7 +116,7 @@ def new_generator(image_size: int, num_labels: int, dtype: str = "float32") -> M
 
 def build_and_train_models(options: Options) -> None:
     """Builds D, G and the adversarial model and trains them (listings 4.2.3 and 4.3.3)."""
-    run = start_run(MODEL_NAME, options)
+    run = start_run(MODEL_NAME, options, conditional=True)
     image_size, num_labels = run.image_size, run.num_labels
     lr, decay = 2e-4, 6e-8
 

@@ -24,12 +24,12 @@ from common import runtime  # noqa: F401  # before Keras, which it sets up
 # isort: split
 import rich.console
 
+from common.data.dataset import load_data
 from common.evaluation.evaluator import Evaluator, make_evaluator
 from common.flags import whole_number
 from common.gan.batches import generate
-from common.gan.data import MNIST, load_data
 from common.gan.saving import save_generator
-from common.options import PRECISIONS
+from common.options import PRECISIONS, Options
 from common.pictures import image_grid, save_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
@@ -86,7 +86,7 @@ def main() -> None:
                 health.on_train_batch_end(0)
 
         def new_evaluator() -> Evaluator:
-            return make_evaluator(step.generator, MNIST, load_data(), folder.path)
+            return make_evaluator(step.generator, Options(outdir=folder.path), load_data())
 
         keep_best = KeepBest(
             step.generator,

@@ -51,8 +51,8 @@ def serve(core: int, batch_size: int) -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
 
     import dcgan_mnist
+    from common.data.dataset import load_data
     from common.gan.batches import RealImages
-    from common.gan.data import load_data
     from common.gan.models import build_adversarial, compile_model
     from common.options import Options
     from common.training.distribution import join

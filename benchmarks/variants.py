@@ -124,7 +124,7 @@ def matrices(precision: str) -> Steps:
 
 def _images(small: bool = False) -> tuple[Any, int]:
     """MNIST, and the batch size; or, for networks shrunk to almost nothing, almost nothing."""
-    from common.gan.data import load_data
+    from common.data.dataset import load_data
 
     images, _ = load_data()
     return (images[:, 12:16, 12:16], 1) if small else (images, BATCH_SIZE)

@@ -1,5 +1,8 @@
 """The error that a user can fix."""
 
+# Characters of something given that a message quotes at most.
+MAX_QUOTED = 200
+
 
 class UserError(Exception):
     """A mistake that the user can fix.
@@ -11,4 +14,6 @@ class UserError(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, short enough to quote in one of ours."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # without a number, and without the file, which we name ourselves
+    return (str(error).splitlines() or [type(error).__name__])[0][:MAX_QUOTED]

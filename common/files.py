@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -39,6 +42,18 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):  # whatever made writing fail may make this fail, too
             partial.unlink(missing_ok=True)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading, if it is an ordinary one: a pipe or a device may never end.
+
+    Raises:
+        OSError: It cannot be opened, or it is none.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
+        raise OSError(kind, "a folder" if path.is_dir() else "not an ordinary file", str(path))
+    return path.open("rb")
 
 
 def check_writable(path: Path) -> None:

@@ -126,6 +126,14 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 seed_number = whole_number(0, 2**32 - 1)
 
 
+def side(text: str) -> int:
+    """The type of the side of square images."""
+    number = whole_number(4, 256)(text)
+    if number % 4:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a multiple of 4 expected")
+    return number
+
+
 def file_named(*suffixes: str) -> Callable[[str], Path]:
     """The type of a file with one of some suffixes; "" stands for none."""
 

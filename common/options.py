@@ -11,6 +11,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from common.data.dataset import MNIST, PROJECT, name_of
 from common.errors import UserError
 from common.flags import (
     ANY,
@@ -30,9 +31,9 @@ from common.flags import (
     file_named,
     flag,
     seed_number,
+    side,
     whole_number,
 )
-from common.gan.data import MNIST, PROJECT, name_of
 
 # More steps than anyone has time for, more images than fit in any memory.
 MAX_COUNT = 10**9
@@ -131,9 +132,14 @@ class Options:
     )
     data: Path = flag(
         MNIST, Path, "PATH",
-        "an .npz file like keras.datasets.mnist's, or a folder with MNIST's IDX files, gzipped "
-        "or not (default: the MNIST that comes with the programs)",
+        "an .npz file like keras.datasets.mnist's, a folder with IDX files like MNIST's, or one "
+        "with a folder of pictures for each class (default: MNIST, which comes with the programs)",
         modes=TRAIN | EVALUATE, on_resume=CHANGEABLE,  # to another path of the same data
+    )
+    image_size: int | None = flag(
+        None, side, "N",
+        "crop and resize images to N x N pixels, N a multiple of 4 (default: as they are)",
+        modes=TRAIN | EVALUATE, on_resume=CHANGEABLE,  # to what gives the same images
     )
     engine: str = flag(
         "train_on_batch", ENGINES, None,

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 import cgan_mnist
 import dcgan_mnist
+from common.data.dataset import load_data
 from common.gan.batches import RealImages
-from common.gan.data import load_data
 from common.gan.models import build_adversarial, compile_model
 from common.gan.step import AlternatingStep, Models
 from common.options import Options

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import dcgan_mnist
+from common.data.dataset import MNIST, load_data
 from common.errors import UserError
 from common.evaluation.classifier import Classifier, build_classifier
 from common.evaluation.evaluator import Evaluator, evaluation_inputs
 from common.evaluation.metrics import frechet_distance
 from common.gan.batches import generate
-from common.gan.data import MNIST, load_data
 from common.gan.saving import load_generator
 from common.runs.best import Best, read_best
 from common.runs.folder import RunFolder

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import chapter
-from common.gan.data import load_data
+from common.data.dataset import load_data
 
 
 @pytest.mark.filterwarnings("ignore:The `lr` argument is deprecated")

@@ -5,11 +5,11 @@ import re
 import numpy as np
 import pytest
 
+from common.data.dataset import MNIST, load_data
 from common.errors import UserError
 from common.evaluation import classifier
 from common.evaluation.classifier import classifier_for, train_classifier
 from common.gan.batches import scaled
-from common.gan.data import MNIST, load_data
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
+from common.data.dataset import MNIST, checksum, load_data
 from common.evaluation.classifier import classifier_for, make_classifier
 from common.evaluation.evaluate import evaluate
 from common.evaluation.evaluator import (
@@ -19,7 +20,6 @@ from common.evaluation.evaluator import (
 )
 from common.evaluation.neighbours import prdc
 from common.gan.batches import RealImages, generate, scaled
-from common.gan.data import MNIST, checksum, load_data
 from common.gan.saving import save_generator
 from conftest import assert_same_run, randomized
 
@@ -319,7 +319,8 @@ def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_generator(gan.program.new_generator(28, gan.num_labels), tmp_path / "g.h5")
     (tmp_path / "small.npz").write_bytes(own_data.read_bytes())
-    images, labels = np.zeros((40, 28, 28), np.uint8), np.arange(40) % 10
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    labels = np.arange(40) % 10
     np.savez("train_only.npz", x_train=images, y_train=labels)
     test = {"x_test": images[:20], "y_test": labels[:20]}
     np.savez("few.npz", x_train=images, y_train=labels, **test)

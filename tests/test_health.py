@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial.distance import pdist
 
 import cgan_mnist
+from common.data.dataset import load_data
 from common.files import write_file
 from common.gan.batches import generate, one_hot
-from common.gan.data import load_data
 from common.runs.best import Best, write_best
 from common.runs.folder import RunFolder
 from common.runs.history import StepRecord, read_history

@@ -9,10 +9,10 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
+from common.data.dataset import MNIST, checksum, load_data
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluator import evaluation_inputs
 from common.gan.batches import generate
-from common.gan.data import MNIST, checksum, load_data
 from common.gan.saving import load_generator
 from conftest import ROOT
 

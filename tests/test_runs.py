@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from common.cli import Parser
+from common.data.dataset import MNIST
 from common.errors import UserError
-from common.gan.data import MNIST
 from common.training.start import start_run
 from processes import HANG_SECONDS, spawn
 
@@ -68,6 +68,7 @@ def test_the_folder_explains_itself(start, tmp_path):
         "checkpoint_interval": None,
         "evaluate_interval": 0,
         "data": str(tmp_path / "set.npz"),
+        "image_size": None,
         "engine": "train_on_batch",
         "precision": "float32",
         "xla": False,

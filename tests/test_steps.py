@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from common.gan.data import load_data
+from common.data.dataset import load_data
 from common.gan.step import METRICS
 from common.training.loop import run_steps
 

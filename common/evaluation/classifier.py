@@ -20,11 +20,12 @@ import numpy as np
 from keras import layers
 
 from common.cli import CommandParser
+from common.data.dataset import MNIST, checksum, load_data
+from common.data.formats import num_classes
 from common.errors import UserError, first_line
 from common.files import check_writable, packed, unpacked, write_file
 from common.flags import seed_number
 from common.gan.batches import scaled
-from common.gan.data import MNIST, checksum, load_data
 
 # The images and labels of one part of a data set, from `load_data`.
 Part = tuple[np.ndarray, np.ndarray]
@@ -105,7 +106,7 @@ def train_classifier(
     """
     runtime.seed_everything(seed)
     x = scaled(images)
-    classifier = Classifier(build_classifier(int(labels.max()) + 1))
+    classifier = Classifier(build_classifier(num_classes(labels)))
     network = keras.Model(classifier.model.inputs, classifier.model.outputs[1])
     steps = epochs * -(-len(x) // 128)
     network.compile(
@@ -186,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = CommandParser("python -m common.evaluation.classifier", __doc__.splitlines()[0])
     parser.add_flag("data")
+    parser.add_flag("image_size")
     parser.add_argument(
         "--seed",
         type=seed_number,
@@ -202,9 +204,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     with parser.one_line_errors():
-        train_part = load_data(options.data)
+        train_part = load_data(options.data, image_size=options.image_size)
         classifier = make_classifier(train_part, options.data, options.outdir, options.seed)
-        x_test, y_test = load_data(options.data, "test")
+        x_test, y_test = load_data(options.data, "test", options.image_size)
         _, predicted = classifier.predict(scaled(x_test))
         share = np.mean(predicted == y_test)
         print(f"it reads {share:.2%} of the {len(x_test)} test images as what they are")

@@ -14,12 +14,12 @@ import keras
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from common.data.dataset import checksum, load_data, name_of
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import nearest, prdc
 from common.evaluation.report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, write_file
 from common.gan.batches import RealImages, generate, labels_of, scaled
-from common.gan.data import checksum, load_data, name_of
 from common.options import Options
 from common.pictures import resolve_show, show_picture
 from common.runtime import seed_everything
@@ -41,8 +41,8 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)
     show = resolve_show(options.show)
-    train_part = load_data(options.data)
-    evaluator = make_evaluator(generator, options.data, train_part, options.outdir)
+    train_part = load_data(options.data, image_size=options.image_size)
+    evaluator = make_evaluator(generator, options, train_part)
     # a random seed is drawn here, so that the report can name it
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     seed_everything(seed)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
+from common.data.dataset import load_data
+from common.data.formats import num_classes
 from common.errors import UserError
 from common.evaluation.classifier import Classifier, Part, classifier_for
 from common.evaluation.metrics import frechet_distance, total_variation
 from common.gan.batches import Latent, scaled
-from common.gan.data import load_data
-from common.options import MIN_SAMPLES
+from common.options import MIN_SAMPLES, Options
 
 
 def evaluation_inputs(
@@ -79,22 +78,22 @@ def digit_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def make_evaluator(
-    generator: keras.Model, data: Path, train_part: Part, outdir: Path, may_train: bool = True
+    generator: keras.Model, options: Options, train_part: Part, may_train: bool = True
 ) -> Evaluator:
     """The evaluator of a data set, for a generator that draws such images.
 
     Args:
         generator: The generator.
-        data: The path of the data set.
+        options: Where the data set is, and where its classifier is kept.
         train_part: Its training images and labels.
-        outdir: As for `classifier_for`.
         may_train: As for `classifier_for`.
 
     Raises:
         UserError: The data set has no test images, or too few, or the generator draws images of
             another size or other classes. Or as `classifier_for`.
     """
-    images, labels = load_data(data, "test")
+    data = options.data
+    images, labels = load_data(data, "test", options.image_size)
     size, drawn = images.shape[1], generator.outputs[0].shape[1]
     if drawn != size:
         raise UserError(
@@ -107,11 +106,11 @@ def make_evaluator(
             f"{MIN_SAMPLES}"
         )
     train_images, train_labels = train_part
-    classes = int(train_labels.max()) + 1
-    if train_images.shape[1] != size or labels.max() >= classes:
+    classes = num_classes(train_labels)
+    if train_images.shape[1] != size:
         raise UserError(
-            f"argument --data: the test images of {data} are of another size, or of other classes, "
-            "than its training images: give a data set whose two parts belong together"
+            f"argument --data: the test images of {data} are of another size than its training "
+            "images: give a data set whose two parts belong together"
         )
     num_labels = Latent.of(generator).num_labels
     if num_labels not in (0, classes):
@@ -119,4 +118,5 @@ def make_evaluator(
             f"argument --data: {data} has {classes} classes, and the generator draws "
             f"{num_labels}: give the data set that it was trained on"
         )
-    return Evaluator(classifier_for(train_part, data, outdir, may_train), images, labels)
+    classifier = classifier_for(train_part, data, options.outdir, may_train)
+    return Evaluator(classifier, images, labels)

@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 
+from common.data.formats import num_classes
 from common.gan.models import lowest_pixel
 
 # Images generated at a time, to limit memory.
@@ -43,7 +44,7 @@ class RealImages:
     ) -> None:
         self.images = images
         self.labels = labels
-        self.num_labels = 0 if labels is None else int(labels.max()) + 1
+        self.num_labels = 0 if labels is None else num_classes(labels)
         self.lowest = lowest
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:

@@ -15,10 +15,10 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
+from common.data.formats import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 from common.errors import UserError, first_line
 from common.files import write_file
 from common.gan.batches import Latent
-from common.gan.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
 # latter.

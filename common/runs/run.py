@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from common.data.formats import num_classes
 from common.errors import UserError, first_line
 from common.files import write_file
 from common.flags import FIXED
@@ -55,7 +56,7 @@ class Run:
         settings: What it was started with.
         workers: The processes that take its steps together.
         x_train: The training images, uint8 of shape (N, size, size).
-        y_train: Their labels, int64 of shape (N,).
+        y_train: Their labels, int64 of shape (N,); None where a GAN without labels has none.
         rng: Draws all of its noise, labels and batches.
     """
 
@@ -64,7 +65,7 @@ class Run:
     settings: Settings
     workers: Workers
     x_train: np.ndarray
-    y_train: np.ndarray
+    y_train: np.ndarray | None
     rng: np.random.Generator
 
     @property
@@ -79,8 +80,9 @@ class Run:
 
     @property
     def num_labels(self) -> int:
-        """The number of classes of the data set."""
-        return int(self.y_train.max()) + 1
+        """The number of classes of the data set, of a GAN with labels."""
+        assert self.y_train is not None
+        return num_classes(self.y_train)
 
     @property
     def dtype(self) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
+from common.data.dataset import PROJECT, checksum, load_data, load_images
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.flags import FIXED
-from common.gan.data import PROJECT, checksum, load_data
 from common.options import FLAGS, Options, check_needs, named
 from common.runs.folder import RunFolder
 from common.runs.run import Run, Settings, read_settings
@@ -20,20 +20,24 @@ from common.runs.workers import Workers
 from common.runtime import prepare_device, seed_everything, silence
 from common.training.distribution import join
 
-Data = tuple[np.ndarray, np.ndarray]
+Data = tuple[np.ndarray, np.ndarray | None]
+
+Load = Callable[..., Data]
 
 # Steps from one evaluation to the next on data whose classifier comes with the programs: they take
 # less than 0.5% of a run.
 EVALUATE_INTERVAL = 2500
 
 
-def start_run(name: str, options: Options) -> Run:
+def start_run(name: str, options: Options, conditional: bool = False) -> Run:
     """Prepares a training. From here to `Run.close` no other process can write to its folder.
 
     Args:
         name: The name of the model; it names the folder and the generator's file.
         options: The options of the command. With `resume`, the run in the folder is resumed, and
             flags that were not given are taken from its start.
+
+        conditional: Whether the GAN takes labels. Without, a data set needs none.
 
     Raises:
         UserError: The folder cannot be written, another process uses it, it holds a run and the
@@ -45,13 +49,15 @@ def start_run(name: str, options: Options) -> Run:
     # Models belong to a strategy from the start: it is set before they are built.
     workers = _join_workers(options)
     folder = RunFolder(options.outdir / name)
+    load = load_data if conditional else load_images
     if workers.is_chief:
         folder.acquire()
-        settings, data = _resumed(folder, options) if options.resume else _new(folder, options)
+        begin = _resumed if options.resume else _new
+        settings, data = begin(folder, options, load)
         workers.from_chief(json.dumps(dataclasses.asdict(settings)).encode())
     else:
         settings = Settings(**json.loads(workers.from_chief(b"")))
-        options, data = _following(options, settings)
+        options, data = _following(options, settings, load)
     options = options.completed_by(settings.flags)
     check_needs(options)
     prepare_device(options.precision, options.xla, options.batch_size)
@@ -69,17 +75,17 @@ def _join_workers(options: Options) -> Workers:
     return workers
 
 
-def _new(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
+def _new(folder: RunFolder, options: Options, load: Load) -> tuple[Settings, Data]:
     """The settings and the data of a new run."""
     if not options.overwrite:
         folder.refuse_to_overwrite()
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)  # known, so that the run can be resumed
-    data = load_data(options.data)
+    data = load(options.data, image_size=options.image_size)
     return _settings(options, checksum(*data)), data
 
 
-def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
+def _resumed(folder: RunFolder, options: Options, load: Load) -> tuple[Settings, Data]:
     """The settings and the data of the run in the folder, with the changes that may be made."""
     started = read_settings(folder)
     options = options.completed_by(started.flags)
@@ -96,7 +102,7 @@ def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
             f"argument --train-steps: {options.train_steps} given, the run in {folder} has already "
             f"taken {steps}: give at least as many"
         )
-    data = load_data(options.data)
+    data = load(options.data, image_size=options.image_size)
     if checksum(*data) != started.data_sha256:
         raise UserError(
             f"argument --data: {options.data} is not what the run in {folder} was started with: "
@@ -108,25 +114,25 @@ def _resumed(folder: RunFolder, options: Options) -> tuple[Settings, Data]:
 def _settings(options: Options, data_sha256: str) -> Settings:
     """The settings of a run; those that depend on the data get their values."""
     if options.evaluate_interval is None:
-        known = ships_for(data_sha256) and _has_test_part(options.data)
+        known = ships_for(data_sha256) and _has_test_part(options)
         options.evaluate_interval = EVALUATE_INTERVAL if known else 0
     return Settings(options.of_the_run(), data_sha256)
 
 
-def _has_test_part(data: Path) -> bool:
+def _has_test_part(options: Options) -> bool:
     try:
-        load_data(data, "test")
+        load_data(options.data, "test", options.image_size)
     except UserError:
         return False
     return True
 
 
-def _following(options: Options, settings: Settings) -> tuple[Options, Data]:
+def _following(options: Options, settings: Settings, load: Load) -> tuple[Options, Data]:
     """The options of a worker that is not the chief: the chief's, except where its data is."""
     path = PROJECT / settings.flags["data"]
     if "data" in options.given or not path.exists():
         path = options.data
-    data = load_data(path)
+    data = load(path, image_size=settings.flags["image_size"])
     if checksum(*data) != settings.data_sha256:
         raise UserError(
             f"argument --data: {path} is not the data set that the chief trains on: give all "

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from common.errors import UserError
 from common.evaluation.evaluator import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import Latent, RealImages
@@ -164,8 +165,12 @@ def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
         return None
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
-    train_part = (run.x_train, run.y_train)
-    evaluator = make_evaluator(generator, options.data, train_part, options.outdir, may_train)
+    if run.y_train is None:
+        raise UserError(
+            f"argument --evaluate-interval: {options.data} has no labels, from which the "
+            "classifier of an evaluation learns: add them, or give --evaluate-interval 0"
+        )
+    evaluator = make_evaluator(generator, options, (run.x_train, run.y_train), may_train)
     assert options.seed is not None  # start_run has drawn one
     return KeepBest(
         generator,

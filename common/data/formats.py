@@ -1,0 +1,71 @@
+"""What all forms of data sets share: limits, what readers return, how files are recognized."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+# The limits of a data set. Sides are a multiple of 4 because the generator doubles the size of its
+# first feature map twice.
+MAX_PIXELS = 2**16
+MIN_LABELS, MAX_LABELS = 2, 1000
+# More than any data set within them has.
+MAX_BYTES = 2**33
+FORMATS = (
+    "give an .npz file with the arrays x_train and y_train, a folder with IDX files like MNIST's, "
+    "or a folder with a folder of pictures for each class"
+)
+
+
+class Raw(NamedTuple):
+    """Arrays as they are in the files.
+
+    Attributes:
+        images: The images; None where only labels were asked for.
+        labels: Their labels; None if there are none.
+    """
+
+    images: np.ndarray | None
+    labels: np.ndarray | None
+
+
+def num_classes(labels: np.ndarray) -> int:
+    """The number of classes of the labels of a training part."""
+    return int(labels.max()) + 1
+
+
+def is_of(name: str, part: str) -> bool:
+    """Whether a file belongs to a part, "train" or "test"; a name that says nothing is "train"."""
+    of_test = any(word in name.lower() for word in ("t10k", "test"))
+    return of_test == (part == "test")
+
+
+def one_of(files: list[Path], folder: Path) -> str:
+    """What to say of a folder that holds several files where one is expected."""
+    names = ", ".join(sorted(str(file.relative_to(folder)) for file in files)[:6])
+    return f"data set {folder} holds more than one, {names}: give a folder with one of them"
+
+
+def read_into(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Reads an array, with no second copy of it in memory.
+
+    Raises:
+        ValueError: It would be too large, or the file ends before.
+    """
+    count = 1
+    for length in shape:
+        count *= length  # Python's integers, which do not overflow
+    if count * dtype.itemsize > MAX_BYTES:
+        raise ValueError(f"its header promises {count * dtype.itemsize:,} bytes")
+    flat = np.empty(count, dtype)
+    view = flat.view(np.uint8).data if count else memoryview(b"")
+    filled = 0
+    while filled < len(view):
+        content = file.read(min(2**20, len(view) - filled))
+        if not content:
+            raise ValueError(f"its header promises {len(view):,} bytes, it has {filled:,}")
+        view[filled : filled + len(content)] = content
+        filled += len(content)
+    return flat.reshape(shape)

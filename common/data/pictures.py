@@ -1,0 +1,141 @@
+"""Data sets as folders of pictures: a folder for each class, as torchvision and Keras read them.
+
+pictures/cats/1.png, pictures/dogs/2.png              all for training
+pictures/train/cats/1.png, pictures/test/cats/3.png   with a part for evaluations
+pictures/1.png                                        without labels
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from common.data.formats import FORMATS, Raw
+from common.errors import UserError, first_line
+from common.files import open_regular
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm"}
+_PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
+# More than any camera has; a file may promise more than the memory holds.
+_MAX_PIXELS = 2**27
+
+
+def read_pictures(folder: Path, part: str, image_size: int | None, labels_only: bool) -> Raw:
+    """Reads pictures, in grey; their labels are the names of their folders.
+
+    Args:
+        folder: The folder.
+        part: "train" or "test".
+        image_size: The side that pictures are cropped and resized to; None if all have the same.
+        labels_only: Whether pictures are not opened.
+
+    Raises:
+        UserError: There are no pictures, one cannot be read, or their sizes differ.
+    """
+    base = _folder_of(folder, part)
+    classes = sorted(path for path in base.iterdir() if path.is_dir() and _pictures_in(path))
+    labels = None
+    if classes:
+        files = [file for path in classes for file in _pictures_in(path)]
+        labels = np.array([file.parent.name for file in files])
+    else:
+        files = _pictures_in(base)
+    if not files:
+        held = ", ".join(sorted(path.name for path in base.iterdir())[:8]) or "nothing"
+        raise UserError(f"data set {base} holds no images, only {held}: {FORMATS}")
+    if labels_only:
+        return Raw(None, labels)
+    return Raw(_read(files, folder, image_size), labels)
+
+
+def resized(images: Iterable[np.ndarray], image_size: int) -> np.ndarray:
+    """Crops images to squares, around their centres, and resizes them.
+
+    Args:
+        images: uint8 of shape (height, width) each.
+        image_size: The side of the squares.
+
+    Returns:
+        uint8 of shape (N, image_size, image_size).
+    """
+    size = (image_size, image_size)
+    squares = []
+    for image in images:
+        side = min(image.shape)
+        top, left = ((length - side) // 2 for length in image.shape)
+        # cropped first, so that what is cropped does not bleed into the border
+        square = Image.fromarray(np.ascontiguousarray(image[top : top + side, left : left + side]))
+        squares.append(np.asarray(square.resize(size, Image.Resampling.LANCZOS)))
+    return np.array(squares)
+
+
+def _folder_of(folder: Path, part: str) -> Path:
+    """The folder of a part, if the data set has parts; else all of it is for training."""
+    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    found = {
+        name: next((folders[word] for word in words if word in folders), None)
+        for name, words in _PARTS.items()
+    }
+    if part == "train":
+        return found["train"] or folder
+    if not (found["train"] and found["test"]):
+        raise UserError(
+            f"data set {folder} has no test images, which an evaluation needs: put the classes "
+            "into two folders, train and test"
+        )
+    return found["test"]
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _read(files: list[Path], folder: Path, image_size: int | None) -> np.ndarray:
+    images, colour = [], 0
+    sizes: Counter[tuple[int, int]] = Counter()
+    for file in files:
+        pixels, in_colour = _grey(file)
+        colour += in_colour
+        height, width = pixels.shape
+        sizes[width, height] += 1
+        images.append(pixels if image_size is None else resized([pixels], image_size)[0])
+    if image_size is None and len(sizes) > 1:
+        found = ", ".join(f"{count} of {w} x {h}" for (w, h), count in sizes.most_common(4))
+        raise UserError(
+            f"the pictures of {folder} have {len(sizes)} sizes ({found}): add --image-size N to "
+            "crop them to squares of N x N pixels, for example --image-size 28"
+        )
+    if colour:
+        print(f"{colour:,} of {len(files):,} pictures are in colour: they are read in grey")
+    return np.stack(images)
+
+
+def _grey(file: Path) -> tuple[np.ndarray, bool]:
+    """A picture as uint8 of shape (height, width), and whether it is in colour."""
+    try:
+        with open_regular(file) as content, Image.open(content) as opened:
+            if opened.width * opened.height > _MAX_PIXELS:
+                raise ValueError(f"it promises {opened.width} x {opened.height} pixels")
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+                return (np.asarray(picture) // 256).clip(0, 255).astype(np.uint8), False
+            in_colour = picture.mode not in ("1", "L", "LA") and not _is_grey(picture)
+            return np.asarray(picture.convert("L")), in_colour
+    except Exception as error:  # whatever a damaged file can make Pillow raise
+        raise UserError(
+            f"picture {file} cannot be read ({first_line(error)}): remove it, or replace it"
+        ) from error
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    """Whether a picture that could have colours has none."""
+    red, green, blue = picture.convert("RGB").split()
+    return red.tobytes() == green.tobytes() == blue.tobytes()
