@@ -1,11 +1,16 @@
 # Each target works from a fresh clone: it makes a virtual environment and installs what it needs.
-#
-#   make dcgan    train the DCGAN             make test      run the quick tests
-#   make cgan     train the CGAN              make test-all  run all tests
-#   make bench    measure the speed           make lint      check style and types
-#   make clean    remove the environment
-#
-# ARGS is passed to the program: make cgan ARGS="--train-steps 2000"
+
+define HELP
+make dcgan    train the DCGAN             make test      run the quick tests
+make cgan     train the CGAN              make test-all  run all tests
+make bench    measure the speed           make lint      check style and types
+make clean    remove the environment
+
+ARGS is passed to the program. To draw with the generators that are included:
+  make cgan ARGS="--generator pretrained/cgan_mnist.h5 --digit 8"
+The first of these commands installs TensorFlow into $(VENV): 2.5 GB, a few minutes.
+endef
+export HELP
 
 VENV ?= .venv
 # The first Python that TensorFlow runs on.
@@ -13,7 +18,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
 	2>/dev/null && echo $$python && break; done)
 
-.PHONY: dcgan cgan test test-all lint bench clean
+.PHONY: help dcgan cgan test test-all lint bench clean
+
+help:
+	@echo "$$HELP"
 
 dcgan cgan: $(VENV)/installed
 	$(VENV)/bin/python $@_mnist.py $(ARGS)
@@ -44,7 +52,8 @@ $(VENV)/installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/pytho
 	@touch $@ $(VENV)/installed
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { \
-		echo "no Python 3.10 to 3.13 found: install one, or name it: make PYTHON=..." >&2; exit 2; }
+	@$(if $(PYTHON),$(PYTHON),false) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+		2>/dev/null || { echo "Python $(PYTHON): TensorFlow needs Python 3.10 to 3.13, which was not" \
+		"found there: install one, or name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	@echo "making $(VENV) and installing TensorFlow into it: a few minutes the first time"
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -6,11 +6,21 @@ which digit it is, after [1]. So one can ask the generator for an 8.
 [1] Mirza, Osindero: Conditional Generative Adversarial Nets, 2014, arXiv:1411.1784
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.cli import Parser
+
+# It names the run's folder and the generator's file; so a copy of this program has its own.
+MODEL_NAME = Path(__file__).stem
+PARSER = Parser(MODEL_NAME, "Train a CGAN on MNIST, or draw digits with it.", conditional=True)
+
+if __name__ == "__main__":
+    PARSER.options()  # a mistake, or --help, need not wait for TensorFlow to load
+
 from common import runtime  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
-from collections.abc import Sequence
-from pathlib import Path
 
 from keras import Input, KerasTensor, Model
 from keras.layers import (
@@ -32,9 +42,6 @@ from common.program import run_program
 from common.sampling.samples import draw_samples
 from common.training.start import start_run
 from common.training.train import train
-
-# It names the run's folder and the generator's file; so a copy of this program has its own.
-MODEL_NAME = Path(__file__).stem
 
 LATENT_SIZE = 100
 
@@ -150,13 +157,11 @@ def test_generator(generator: Model, options: Options) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     run_program(
-        MODEL_NAME,
-        "Train a CGAN on MNIST, or draw digits with it.",
+        PARSER,
         argv,
         train=build_and_train_models,
         build=new_generator,
         sample=test_generator,
-        conditional=True,
     )
 
 

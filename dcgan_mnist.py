@@ -8,11 +8,21 @@ end of the generator, no batch normalization in the discriminator, RMSprop.
     Generative Adversarial Networks, 2015, arXiv:1511.06434
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.cli import Parser
+
+# It names the run's folder and the generator's file; so a copy of this program has its own.
+MODEL_NAME = Path(__file__).stem
+PARSER = Parser(MODEL_NAME, "Train a DCGAN on MNIST, or draw digits with it.")
+
+if __name__ == "__main__":
+    PARSER.options()  # a mistake, or --help, need not wait for TensorFlow to load
+
 from common import runtime  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
-from collections.abc import Sequence
-from pathlib import Path
 
 from keras import Input, KerasTensor, Model
 from keras.layers import (
@@ -33,9 +43,6 @@ from common.program import run_program
 from common.sampling.samples import draw_samples
 from common.training.start import start_run
 from common.training.train import train
-
-# It names the run's folder and the generator's file; so a copy of this program has its own.
-MODEL_NAME = Path(__file__).stem
 
 LATENT_SIZE = 100
 
@@ -132,8 +139,7 @@ def test_generator(generator: Model, options: Options) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
     run_program(
-        MODEL_NAME,
-        "Train a DCGAN on MNIST, or draw digits with it.",
+        PARSER,
         argv,
         train=build_and_train_models,
         build=new_generator,

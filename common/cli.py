@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from common import startup  # first, for it handles Ctrl-C from here on
+
+# isort: split
 import argparse
 import errno
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, NoReturn
-
-import tensorflow as tf
 
 from common.errors import UserError
 from common.flags import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
 from common.options import FLAGS, Options, check_flags
+
+# What other programs call these flags.
+_SYNONYMS = {
+    **dict.fromkeys(("--epochs", "--steps", "--iterations", "--num-steps"), "--train-steps"),
+    **dict.fromkeys(("--dataset", "--data-dir", "--images"), "--data"),
+    **dict.fromkeys(("--output-dir", "--out-dir", "--logdir"), "--outdir"),
+    **dict.fromkeys(("--model", "--weights", "--load"), "--generator"),
+    **dict.fromkeys(("--class", "--label", "--labels"), "--digit"),
+}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -53,6 +64,25 @@ class CommandParser(argparse.ArgumentParser):
             settings |= {"const": flag.const} if flag.nargs == "?" else {}
         (to or self).add_argument(*names, **settings)
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads a command line; what is unknown ends the program with a suggestion."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}: {self._advice(unknown[0])}")
+        return found
+
+    def _advice(self, unknown: str) -> str:
+        """What the user may have meant."""
+        name = unknown.split("=")[0].replace("_", "-")
+        if not unknown.startswith("-"):
+            return "a generator is given as --generator FILE, a data set as --data PATH"
+        declared = FLAGS.get(name[2:].replace("-", "_"))
+        if declared and declared.conditional:
+            return "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"
+        known = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        near = _SYNONYMS.get(name) or next(iter(get_close_matches(name, known, 1)), None)
+        return f"did you mean {near}?" if near in known else "--help lists what there is"
+
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2 and one line that says why."""
         line = " ".join(message.split())
@@ -61,6 +91,9 @@ class CommandParser(argparse.ArgumentParser):
     @contextmanager
     def one_line_errors(self) -> Iterator[None]:
         """Turns errors that the user can fix into such a line; bugs keep their traceback."""
+        import tensorflow as tf  # slow; who runs something has it loaded
+
+        startup.loaded()
         try:
             yield
         except UserError as error:
@@ -94,14 +127,13 @@ class Parser(CommandParser):
     Args:
         model_name: The name of the model and of the program.
         description: The first line of `--help`.
-        examples: Command lines and what they do, for the end of `--help`.
         conditional: Whether the generator takes labels, and so --digit exists.
     """
 
-    def __init__(
-        self, model_name: str, description: str, examples: str = "", conditional: bool = False
-    ) -> None:
-        super().__init__(f"{model_name}.py", description, examples)
+    def __init__(self, model_name: str, description: str, conditional: bool = False) -> None:
+        super().__init__(f"{model_name}.py", description, _examples(model_name, conditional))
+        self.model_name = model_name
+        self.conditional = conditional
         groups: dict[str, Any] = {
             title: self.add_argument_group(title) for title in ("with --generator", "training")
         }
@@ -134,3 +166,21 @@ def _group_of(flag: Flag) -> str:
     if not flag.modes & ~WITH_GENERATOR:
         return "with --generator"
     return "" if SAMPLE in flag.modes else "training"
+
+
+def _examples(name: str, conditional: bool) -> str:
+    """The examples of --help."""
+    program = f"python {name}.py"
+    examples = {
+        program: "train as in the chapter (hours on a CPU)",
+        f"{program} --train-steps 2000": "train until digits appear",
+        f"{program} --generator={name}.h5": "draw 16 digits: test_outputs/00000.png",
+        f"{program} -g {name}.h5 --evaluate": "measure how good its digits are",
+        f"{program} --resume": "resume a run that was stopped",
+        f"{program} --data fashion/ --outdir f": "train on other images",
+    }
+    if conditional:
+        examples[f"{program} -g {name}.h5 --digit=8"] = "draw 16 eights: test_outputs/00008.png"
+    width = max(map(len, examples))
+    lines = (f"  {command:{width}}  {what}" for command, what in examples.items())
+    return "\n".join(["examples:", *lines])

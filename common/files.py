@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         UserError: The file cannot be written (permissions, a full disk, a folder of that name).
     """
-    partial = _partial(path)
+    partial = partial_of(path)
     try:
         with writing(path):
             with partial.open("wb") as file:
@@ -42,6 +43,11 @@ def write_file(path: Path, content: bytes) -> None:
     finally:
         with suppress(OSError):  # whatever made writing fail may make this fail, too
             partial.unlink(missing_ok=True)
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of a file, which says what it holds, in small letters: `.png`."""
+    return path.suffix.lower()
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -59,7 +65,7 @@ def open_regular(path: Path) -> BinaryIO:
 def check_writable(path: Path) -> None:
     """Checks now, not after hours of training, that `write_file(path, ...)` will work.
 
-    Creates the folder of `path`, and leaves nothing else behind.
+    Creates the folder of `path`, and leaves nothing else behind, nor what killed processes have.
 
     Raises:
         UserError: The file cannot be written.
@@ -67,19 +73,62 @@ def check_writable(path: Path) -> None:
     with writing(path):
         if path.is_dir():
             raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
-        _partial(path).touch()
-        _partial(path).unlink()
+        remove_partials(path.parent, f"*{path.suffix}")
+        partial_of(path).touch()
+        partial_of(path).unlink()
 
 
 def remove_partials(folder: Path, name: str = "*") -> None:
-    """Removes the partial files that a killed process has left behind.
+    """Removes the partial files and folders that killed processes have left behind.
 
     Args:
         folder: The folder to search.
-        name: The file that was being written, or a pattern. No other process may be writing it.
+        name: The file that was being written, or a pattern.
     """
     for partial in folder.glob(f".{name}.*.partial"):
-        partial.unlink(missing_ok=True)
+        number = partial.suffixes[-2][1:] if len(partial.suffixes) > 1 else ""
+        if number.isdigit() and not _is_alive(int(number)):
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
+
+
+def refuse_to_replace(path: Path, flag: str) -> None:
+    """Checks that a file which the user has named is not there yet.
+
+    Raises:
+        UserError: It is.
+    """
+    if path.exists():
+        raise UserError(
+            f"argument {flag}: {path} is there already: give another name, or add --overwrite to "
+            "replace it"
+        )
+
+
+def free_name(path: Path, *suffixes: str) -> Path:
+    """A name that no file has yet, made from one that the user did not choose.
+
+    Args:
+        path: The name to take if it is free; else `00000-1.png`, `00000-2.png`, ...
+        suffixes: Of files that go with it, which have to be free as well.
+    """
+    free, number = path, 0
+    while any(free.with_suffix(suffix).exists() for suffix in (path.suffix, *suffixes)):
+        number += 1
+        free = path.with_stem(f"{path.stem}-{number}")
+    return free
 
 
 def numbered_files(folder: Path, suffix: str) -> list[Path]:
@@ -100,7 +149,8 @@ def unpacked(content: bytes) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive}
 
 
-def _partial(path: Path) -> Path:
+def partial_of(path: Path) -> Path:
+    """The name that a file has until it is complete; it names the process that writes it."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.files import kind_of
+
 
 class Mode(enum.Flag):
     """What a command does."""
@@ -88,8 +90,8 @@ class Flag:
             return self.default is None and self.on_resume is not FIXED
         if isinstance(self.type, tuple):
             return value in self.type
-        if self.type is Path:
-            return isinstance(value, str)
+        if self.type is path:
+            return isinstance(value, str) and "\0" not in value
         try:
             return type(value) is int and self.type(str(value)) == value
         except argparse.ArgumentTypeError:
@@ -134,14 +136,25 @@ def side(text: str) -> int:
     return number
 
 
+def path(text: str) -> Path:
+    """The type of a file or a folder; ~ is the home folder, also where no shell has replaced it."""
+    try:
+        found = Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} given: {error}") from error
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a file or a folder expected")
+    return found
+
+
 def file_named(*suffixes: str) -> Callable[[str], Path]:
-    """The type of a file with one of some suffixes; "" stands for none."""
+    """The type of a file with one of some suffixes, in small letters or capitals; "" for none."""
 
     def parse(text: str) -> Path:
-        if not text or Path(text).suffix not in suffixes or Path(text).name in suffixes:
+        if not text or kind_of(Path(text)) not in suffixes or Path(text).name in suffixes:
             names = ", ".join(suffix or "no suffix" for suffix in suffixes)
             raise argparse.ArgumentTypeError(f"{text!r} given, expected a file named {names}")
-        return Path(text)
+        return path(text)
 
     return parse
 

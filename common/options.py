@@ -13,6 +13,7 @@ from typing import Any
 
 from common.data.dataset import MNIST, PROJECT, name_of
 from common.errors import UserError
+from common.files import kind_of
 from common.flags import (
     ANY,
     CHANGEABLE,
@@ -30,6 +31,7 @@ from common.flags import (
     digits,
     file_named,
     flag,
+    path,
     seed_number,
     side,
     whole_number,
@@ -59,7 +61,7 @@ class Options:
     # A line of values, the help, a line of the rest.
     # fmt: off
     generator: Path | None = flag(
-        None, Path, "FILE",
+        None, path, "FILE",
         "draw digits with this generator (.h5, .hdf5 or .keras) instead of training",
         modes=ANY, short="-g",
     )
@@ -131,7 +133,7 @@ class Options:
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     data: Path = flag(
-        MNIST, Path, "PATH",
+        MNIST, path, "PATH",
         "an .npz file like keras.datasets.mnist's, a folder with IDX files like MNIST's, or one "
         "with a folder of pictures for each class (default: MNIST, which comes with the programs)",
         modes=TRAIN | EVALUATE, on_resume=CHANGEABLE,  # to another path of the same data
@@ -207,8 +209,9 @@ class Options:
     )
     overwrite: bool = flag(
         False, SWITCH, None,
-        "start a new run in place of the one in --outdir, which is deleted",
-        modes=TRAIN, exclusive="start",
+        "start a new run in place of the one in --outdir, which is deleted; with --generator, "
+        "replace the file named by --output or --export",
+        modes=TRAIN | SAMPLE | EXPORT, exclusive="start",
     )
     figures: bool = flag(
         False, SWITCH, None,
@@ -224,7 +227,7 @@ class Options:
         modes=TRAIN | SAMPLE | EVALUATE, on_resume=FIXED,
     )
     outdir: Path = flag(
-        Path(), Path, "DIR",
+        Path(), path, "DIR",
         "the folder that {name}/, {name}.h5 and test_outputs/ are written to (default: the "
         "current one)",
         modes=ANY,
@@ -318,12 +321,12 @@ def check_flags(options: Options) -> None:
         raise UserError(
             f"argument --samples: {options.samples} given, --evaluate needs at least {MIN_SAMPLES}"
         )
-    if options.output and options.output.suffix == ".gif" and options.interpolate is None:
+    if options.output and kind_of(options.output) == ".gif" and options.interpolate is None:
         raise UserError(
             f"argument --output: {options.output} given, an animation, which needs --interpolate: "
             "add that, or name a .png, .pdf, .svg or .npz file"
         )
-    if options.show and options.output and options.output.suffix != ".png":
+    if options.show and options.output and kind_of(options.output) != ".png":
         raise UserError(
             f"argument --show: has no effect on {options.output}: leave it out, or name a .png file"
         )

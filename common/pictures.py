@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from common.errors import UserError, first_line
-from common.files import write_file
+from common.files import kind_of, write_file
 
 # Images are about so many pixels wide, with white between them, as long as the picture is no wider
 # than a screen; where there are more of them, they are smaller.
@@ -74,7 +74,7 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         UserError: The file cannot be written.
     """
     picture = io.BytesIO()
-    if path.suffix == ".png":
+    if kind_of(path) == ".png":
         mpl_image.imsave(picture, rgb(grid), format="png")
     else:
         height, width = grid.shape
@@ -84,9 +84,9 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         # viewers show the pixels as they are at any zoom
         axes.imshow(rgb(grid), interpolation="none", aspect="auto")
         # no time and no random names, so that the same digits give the same file
-        date = {"pdf": "CreationDate", "svg": "Date"}[path.suffix[1:]]
+        date = {"pdf": "CreationDate", "svg": "Date"}[kind_of(path)[1:]]
         with rc_context({"svg.hashsalt": ""}):
-            figure.savefig(picture, format=path.suffix[1:], metadata={date: None})
+            figure.savefig(picture, format=kind_of(path)[1:], metadata={date: None})
     write_file(path, picture.getvalue())
 
 

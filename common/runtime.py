@@ -6,40 +6,34 @@ keeps TensorFlow's start-up messages off the console.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import platform
 import re
 import secrets
+import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 from common.errors import UserError
-
-
-def _end_quietly(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    """Prints no traceback when the user presses Ctrl-C while TensorFlow loads."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-sys.excepthook = _end_quietly
 
 # Matplotlib logs missing fonts and folders that it cannot write to; neither matters here.
 logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 # TensorFlow's C++ log lines that are not errors: "I0000 00:00:...] oneDNN custom operations ...".
 _NOISE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")
+
+
+# 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive, as
+# Python exceptions.
+_LOG_LEVEL = "3"
 
 
 @contextmanager
@@ -52,9 +46,7 @@ def _quiet_import() -> Iterator[None]:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
-    # 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive,
-    # as Python exceptions.
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = _LOG_LEVEL
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace") as held_back:
@@ -65,8 +57,42 @@ def _quiet_import() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
+            # programs that a notebook starts are not to inherit it; `restored` sets it again
+            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
             held_back.seek(0)
             sys.stderr.writelines(line for line in held_back if not _NOISE.match(line))
+
+
+def _import_matplotlib() -> None:
+    """Imports Matplotlib, which Keras imports, whatever backend the environment names.
+
+    A notebook's kernel names one to the programs that it starts, which they may not have. Without
+    a backend Matplotlib looks for one where a window opens.
+    """
+    backend = os.environ.pop("MPLBACKEND", None)
+    import matplotlib
+
+    if backend is not None:
+        os.environ["MPLBACKEND"] = backend
+        with suppress(ValueError):  # there is no such backend
+            matplotlib.rcParams["backend"] = backend
+
+
+@contextmanager
+def _without_a_configuration() -> Iterator[None]:
+    """Keeps Keras from the user's keras.json, and from writing one to a home folder.
+
+    The chapter's listings assume Keras's own defaults, and the file may be broken.
+    """
+    earlier = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            if earlier is not None:
+                os.environ["KERAS_HOME"] = earlier
 
 
 # Take a GPU's memory as it is needed, and leave the rest to others.
@@ -77,14 +103,16 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # The programs are written for TensorFlow, whatever Keras would choose by itself.
 os.environ["KERAS_BACKEND"] = "tensorflow"
-with _quiet_import():
+with _quiet_import(), _without_a_configuration(), warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # also where Python is told to make errors of warnings
+    _import_matplotlib()
     import keras
     import tensorflow as tf
 
-# The chapter's listings assume Keras's own defaults; ~/.keras/keras.json may hold others.
-keras.config.set_image_data_format("channels_last")
-keras.config.set_floatx("float32")
-keras.config.set_epsilon(1e-7)
+    tf.config.list_physical_devices()  # which it logs once, if a driver is missing
+
+# Keras refuses to print a summary on a narrower console.
+_NARROWEST = 40
 
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -128,7 +156,38 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
 
 def silence() -> None:
     """Discards all further output; warnings and errors go to stderr and still appear."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # until the process ends
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # `restored` closes it
+    keras.config.disable_interactive_logging()  # summaries take another way in a notebook
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Leaves the process as it was, for `main` may be called in a notebook or a thread."""
+    stdout, environment = sys.stdout, dict(os.environ)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _LOG_LEVEL)
+    errors = getattr(stdout, "errors", None)
+    if isinstance(stdout, io.TextIOWrapper):
+        stdout.reconfigure(errors="backslashreplace")  # names may be of bytes that are no UTF-8
+    logging_enabled = keras.config.is_interactive_logging_enabled()
+    if shutil.get_terminal_size().columns < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)
+    try:
+        yield
+    finally:
+        if sys.stdout is not stdout:
+            sys.stdout.close()
+            sys.stdout = stdout
+        if isinstance(stdout, io.TextIOWrapper):
+            stdout.reconfigure(errors=errors)
+        if logging_enabled:
+            keras.config.enable_interactive_logging()
+        if tf.distribute.has_strategy():
+            tf.distribute.experimental_set_strategy(None)
+        for name in ("TF_CPP_MIN_LOG_LEVEL", "COLUMNS"):
+            if name in environment:
+                os.environ[name] = environment[name]
+            else:
+                os.environ.pop(name, None)
 
 
 def seed_everything(seed: int | None = None) -> np.random.Generator:

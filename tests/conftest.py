@@ -117,12 +117,13 @@ class Gan:
     ) -> tuple[Models, list[np.ndarray], Run]:
         """What the program builds and hands to `train`: `(models, noise_input, run)`."""
         handed_over = []
-        highest_label = max(self.num_labels - 1, 1)
+        labels = np.arange(4 * max(self.num_labels, 2)) % max(self.num_labels, 2)
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             patch.setattr(self.program, "train", lambda *args: handed_over.extend(args))
             data = Path(folder) / "set.npz"
-            images = np.zeros((2, image_size, image_size), np.uint8)
-            np.savez(data, x_train=images, y_train=[0, highest_label])
+            shape = (len(labels), image_size, image_size)
+            images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            np.savez(data, x_train=images, y_train=labels)
             with contextlib.redirect_stdout(None):
                 flags = ["--seed=0", "--precision", precision]
                 self.program.main(["--data", str(data), "--outdir", folder, *flags])

@@ -139,7 +139,7 @@ def test_a_damaged_candidate_is_left_out(gan, keep, take, ranked, capsys):
     assert_best(gan, keep, better)
     assert list(read_best(keep.folder).frechet_distances) == [1, 2, 4]
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {file} does not hold this program's generator")
+    assert line.startswith(f"warning: {file} is cut short or damaged (")
 
 
 def test_what_an_earlier_version_has_kept_stays(keep, take, ranked):

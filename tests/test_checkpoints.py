@@ -211,11 +211,11 @@ def test_a_checkpoint_that_cannot_be_read_just_now_is_not_called_damaged(
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(new_state())
 
-    def denied(_):
+    def denied(*_):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     state = new_state()
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(UserError, match=r"00000.npz cannot be read: Permission denied"):
         checkpoints.restore(state)
 
@@ -232,3 +232,33 @@ def test_weights_that_are_not_finite_are_not_saved(new_state, tmp_path):
     with pytest.raises(UserError, match=r"diverged: after 2 steps .* holds NaN or infinity"):
         checkpoints.save(state)
     assert [path.name for path in checkpoints.files()] == ["00001.npz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("evaluations", np.array('{"2": 5}')),
+        ("evaluations", np.array("[")),
+        ("history", np.array([["a"] * 5] * 3)),
+        ("history", np.full((3, 5), np.nan)),
+        ("history", np.ones((3, 5), complex)),
+        ("rng", np.array('{"bit_generator": "PCG64"}')),
+        ("rng", np.array("{}")),
+    ],
+)
+@pytest.mark.parametrize("gan", ["dcgan"], indirect=True)
+def test_a_whole_checkpoint_of_nonsense(new_state, tmp_path, capsys, name, content):
+    """Its checksums are right, its content is not: the one before is used, all of it."""
+    checkpoints = Checkpoints(tmp_path)
+    state = new_state()
+    for _ in range(2):
+        take_steps(state, 1)
+        checkpoints.save(state)
+    arrays = state.arrays() | {"history": np.ones((3, 5)), name: content}
+    np.savez(tmp_path / "00003.npz", **arrays)
+    resumed = new_state()
+    checkpoints.restore(resumed)
+    assert len(resumed.history) == 2
+    assert_same(resumed, state)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: checkpoint {tmp_path / '00003.npz'} is damaged (")

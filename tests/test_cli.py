@@ -36,7 +36,7 @@ def fails(capsys, monkeypatch, tmp_path_factory):
 
 @pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
 def test_defaults_are_the_chapters(program):
-    options = cli.Parser(program.MODEL_NAME, "", "").options([])
+    options = cli.Parser(program.MODEL_NAME, "").options([])
     assert options.train_steps == 40000
     assert options.batch_size == 64
     assert options.save_interval == 500
@@ -61,7 +61,7 @@ def test_help_shows_examples(program, capsys):
     assert ("--digit" in flags) == (program is cgan_mnist)
     # every example is a command line that the parser takes
     for line in re.findall(rf"python {name}.py (-.*?)  ", text):
-        cli.Parser(name, "", "", conditional=True).options(line.split())
+        cli.Parser(name, "", conditional=True).options(line.split())
 
 
 @pytest.mark.parametrize("flag", ["--train-steps", "--batch-size", "--save-interval"])
@@ -104,7 +104,7 @@ def test_what_needs_a_generator(fails, flag, values):
     [
         *("--train-steps=9", "--batch-size=64", "--save-interval=9", "--checkpoint-interval=9"),
         *("--engine=compiled", "--precision=bfloat16", "--xla"),
-        *("--data=x.npz", "--resume", "--overwrite", "--figures"),
+        *("--data=x.npz", "--resume", "--figures"),
         *("--tensorboard", "--log-interval=5", "--quiet", "--evaluate-interval=5"),
     ],
 )
@@ -188,7 +188,30 @@ def test_missing_files(fails, program, tmp_path):
     assert f"generator {missing}.h5 cannot be read: No such file" in fails(
         program, "--generator", f"{missing}.h5"
     )
-    assert "expected a file named .h5" in fails(program, "--generator=")
+    assert "'' given, a file or a folder expected" in fails(program, "--generator=")
+
+
+@pytest.mark.parametrize(
+    ("argument", "advice"),
+    [
+        ("--epochs=3", "did you mean --train-steps?"),
+        ("--train_steps=3", "did you mean --train-steps?"),
+        ("--evaluate-intervall=3", "did you mean --evaluate-interval?"),
+        ("--zzz", "--help lists what there is"),
+        ("dcgan_mnist.h5", "a generator is given as --generator FILE, a data set as --data PATH"),
+        ("--digit=8", "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"),
+    ],
+)
+def test_unknown_arguments(fails, argument, advice):
+    assert fails(dcgan_mnist, argument) == f"unrecognized arguments: {argument}: {advice}"
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = dcgan_mnist.PARSER.options(["--outdir=~/digits", "--data=~/set.npz"])
+    assert (options.outdir, options.data) == (tmp_path / "digits", tmp_path / "set.npz")
+    options = cgan_mnist.PARSER.options(["-g=~/a.H5", "--output=~/b.PNG", "--show"])
+    assert (options.generator, options.output) == (tmp_path / "a.H5", tmp_path / "b.PNG")
 
 
 @pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
@@ -217,7 +240,7 @@ def test_show_without_a_display_is_found_before_training(fails, monkeypatch, tmp
 
 @pytest.mark.parametrize("allocate", [lambda: np.empty(10**17), lambda: tf.zeros(10**17)])
 def test_running_out_of_memory_is_the_users_to_mend(allocate, capsys):
-    with pytest.raises(SystemExit), cli.Parser("dcgan_mnist", "", "").one_line_errors():
+    with pytest.raises(SystemExit), cli.Parser("dcgan_mnist", "").one_line_errors():
         allocate()
     assert capsys.readouterr().err == (
         "dcgan_mnist.py: error: out of memory: give a smaller --batch-size or smaller images\n"

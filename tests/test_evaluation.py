@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -184,6 +185,7 @@ def evaluated_twice(gan, folder, flags, capsys):
     files, printed = [], []
     flags = ["--evaluate", "--samples=150", "--seed=5", f"--outdir={folder}", *flags]
     for _ in range(2):
+        shutil.rmtree(folder / "test_outputs", ignore_errors=True)
         capsys.readouterr()
         run(gan, "--generator", folder / "g.h5", *flags)
         files.append((folder / "test_outputs" / "evaluation.json").read_bytes())

@@ -39,7 +39,7 @@ def test_onnx_draws_the_same_in_onnxruntime(generator, drawn, tmp_path, capfd):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, images[:count], atol=1e-5, rtol=0)
     assert [file.name for file in tmp_path.rglob("*.*")] == ["generator.onnx"]
-    assert capfd.readouterr().out == ""
+    assert capfd.readouterr().out == f"written to {tmp_path / 'a' / 'generator.onnx'}\n"
 
 
 def test_a_saved_model_draws_the_same_in_tensorflow(generator, drawn, tmp_path):
@@ -91,7 +91,8 @@ def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        ("there", "argument --export: there is there already: move it away, or give another name"),
+        ("there", "argument --export: there is a folder that is there already: move it away"),
+        ("g.keras", "argument --export: g.keras is there already: give another name, or add --ov"),
         ("file/generator.onnx", "cannot write file/generator.onnx: "),
         ("file/generator", "cannot write file/generator: "),
     ],
@@ -99,7 +100,8 @@ def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
 def test_what_cannot_be_written(gan, generator, tmp_path, monkeypatch, capsys, target, complaint):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
-    (tmp_path / "file").write_text("precious")
+    for name in ("file", "g.keras"):
+        (tmp_path / name).write_text("precious")
     save_generator(generator, tmp_path / "g.h5")
     with pytest.raises(SystemExit) as stopped:
         gan.program.main(["-g", "g.h5", "--export", target])
@@ -107,5 +109,7 @@ def test_what_cannot_be_written(gan, generator, tmp_path, monkeypatch, capsys, t
     err = capsys.readouterr().err
     assert err.startswith(f"{gan.name}.py: error: {complaint}")
     assert err.count("\n") == 1
-    assert (tmp_path / "file").read_text() == "precious"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "g.h5", "there"]
+    for name in ("file", "g.keras"):
+        assert (tmp_path / name).read_text() == "precious"
+    expected = ["file", "g.h5", "g.keras", "there"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == expected

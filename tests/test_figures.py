@@ -2,6 +2,8 @@
 
 import csv
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -171,10 +173,6 @@ def no_grids(folder):
         file.unlink()
 
 
-def half_a_grid(folder):
-    (folder / "00004.png").write_bytes((folder / "00004.png").read_bytes()[:100])
-
-
 def another_runs_grid(folder):
     save_picture(image_grid(np.zeros((16, 12, 12, 1))), folder / "00500.png")
 
@@ -205,7 +203,6 @@ def no_numbers(folder):
     ("spoil", "complaint"),
     [
         (no_grids, "holds no grids such as 00500.png to draw: train first"),
-        (half_a_grid, "00004.png cannot be read: "),
         (another_runs_grid, "differ in size: remove those of another run"),
         (no_history, r"history.csv cannot be read \(No such file or directory\): train first"),
         (another_table, "history.csv is no history of a run: "),
@@ -219,3 +216,25 @@ def test_a_folder_that_holds_no_whole_run(rng, tmp_path, spoil, complaint):
     spoil(tmp_path / "dcgan_mnist")
     with pytest.raises(UserError, match=complaint):
         draw_figures(RunFolder(tmp_path / "dcgan_mnist"))
+
+
+def bomb(shape):
+    """A picture of some bytes that promises more pixels than the memory holds."""
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(picture, "png")
+    content = bytearray(picture.getvalue())
+    content[16:24] = struct.pack(">II", *shape)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None, bomb((50_000, 50_000))])
+def test_a_damaged_grid_is_left_out(rng, tmp_path, capsys, content):
+    folder = RunFolder(tmp_path / "dcgan_mnist")
+    write_run(folder.path, rng)
+    file = folder.path / "00004.png"
+    file.write_bytes(file.read_bytes()[:100] if content is None else content)
+    draw_figures(folder)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {file} cannot be read (")
+    assert folder.evolution.exists()

@@ -2,12 +2,20 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from common.errors import UserError
-from common.files import check_writable, remove_partials, write_file
+from common.files import (
+    check_writable,
+    free_name,
+    refuse_to_replace,
+    remove_partials,
+    write_file,
+)
 
 
 def test_writes_and_replaces(tmp_path):
@@ -40,7 +48,7 @@ def test_a_full_device(tmp_path, monkeypatch):
     """The kernel's own, at the first byte."""
     path = tmp_path / "grid.png"
     path.write_text("old")
-    monkeypatch.setattr("common.files._partial", lambda _: Path("/dev/full"))
+    monkeypatch.setattr("common.files.partial_of", lambda _: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # of all files, not this one
     with pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"):
         write_file(path, b"new")
@@ -72,11 +80,27 @@ def test_check_writable_complains(tmp_path):
 
 
 def test_remove_partials(tmp_path):
-    """Of the files named; what else is in the folder is none of our business."""
-    stays = [".cgan_mnist.h5.123.partial", ".bashrc", "dcgan_mnist.h5", "notes.1.partial"]
-    for name in [*stays, ".dcgan_mnist.h5.123.partial"]:
+    """Of the files named and of processes that have ended; the rest is none of our business."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    stays = [f".cgan_mnist.h5.{ended.pid}.partial", f".dcgan_mnist.h5.{os.getpid()}.partial"]
+    stays += [".bashrc", "dcgan_mnist.h5", f"notes.{ended.pid}.partial", ".x.partial"]
+    for name in stays:
         (tmp_path / name).touch()
+    (tmp_path / f".dcgan_mnist.h5.{ended.pid}.partial").mkdir()
     remove_partials(tmp_path, "dcgan_mnist.h5")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
     remove_partials(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays[1:])
+
+
+def test_no_file_is_replaced_by_surprise(tmp_path):
+    file = tmp_path / "00000.png"
+    assert free_name(file) == file
+    refuse_to_replace(file, "--output")
+    file.touch()
+    (tmp_path / "00000-1.json").touch()
+    assert free_name(file) == tmp_path / "00000-1.png"
+    assert free_name(file, ".json") == tmp_path / "00000-2.png"
+    with pytest.raises(UserError, match=r"--output: .*00000.png is there already.*--overwrite"):
+        refuse_to_replace(file, "--output")

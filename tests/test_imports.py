@@ -8,7 +8,14 @@ from conftest import ROOT
 
 # From the ground up. A module imports from floors below its own, or from its own floor.
 FLOORS = [
-    *("common.errors", "common.files", "common.runtime", "common.data", "common.gan"),
+    *(
+        "common.startup",
+        "common.errors",
+        "common.files",
+        "common.runtime",
+        "common.data",
+        "common.gan",
+    ),
     *("common.flags", "common.options", "common.cli", "common.pictures"),
     *("common.runs", "common.sampling", "common.evaluation", "common.training", "common.program"),
 ]

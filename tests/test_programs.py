@@ -134,12 +134,14 @@ def test_sampling(trained, tmp_path):
         assert files_in(tmp_path / str(number)) == ["test_outputs/00000.png"]
     pictures = [tmp_path / number / "test_outputs" / "00000.png" for number in "12"]
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
-    labels = re.fullmatch(r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", out)
+    written, _, rest = out.partition("\n")
+    assert written == "written to 2/test_outputs/00000.png"
+    labels = re.fullmatch(r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", rest)
     if name == "cgan_mnist":
         assert len(labels[1].split()) == 16
         assert len(set(labels[1].split())) > 3  # random ones
     else:
-        assert out == ""
+        assert rest == ""
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -151,7 +153,10 @@ def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
     status, out, err = run(tmp_path, "cgan_mnist", *flags)
     assert (status, err) == (0, "")
     eights = " ".join(["8"] * 16)
-    assert out == f"test_outputs Labels for generated images:  [{eights}]\n"
+    assert out == (
+        "written to test_outputs/00008.png\n"
+        f"test_outputs Labels for generated images:  [{eights}]\n"
+    )
     assert files_in(tmp_path) == ["cgan_mnist.h5", "test_outputs/00008.png"]
 
     noise = np.random.default_rng(3).uniform(-1, 1, (16, 100))

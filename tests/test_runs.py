@@ -24,7 +24,7 @@ def start(tmp_path, small_data):
     def open_run(*flags, data="set.npz"):
         data_flags = [f"--data={tmp_path / data}"] if data else []
         flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
-        run = start_run("dcgan_mnist", Parser("dcgan_mnist", "", "").options(flags))
+        run = start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags))
         runs.append(run)
         return run
 

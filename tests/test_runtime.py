@@ -4,15 +4,18 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
 import pytest
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
-from common import runtime
+import dcgan_mnist
+from common import runtime, startup
 from conftest import ENVIRONMENT, ROOT
 
 
@@ -42,7 +45,7 @@ def test_a_users_log_level_wins():
 
 
 def test_only_greetings_are_kept_back(capfd, monkeypatch):
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     with runtime._quiet_import():
         os.write(2, b"I0000 00:00:1.2 3 port.cc:153] oneDNN custom operations are on.\n")
         os.write(2, b"E0000 00:00:1.2 3 dso.cc:9] the driver is too old\n")
@@ -113,3 +116,72 @@ def test_a_seed_repeats_everything():
 
 def test_without_a_seed_every_run_is_new():
     assert not np.isin(draw(None), draw(None)).any()
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+def test_a_backend_that_is_not_there_does_not_matter(backend):
+    code = (
+        "from common import runtime; import os, matplotlib.pyplot as plt; plt.figure();"
+        "print(os.environ['MPLBACKEND'], plt.get_backend())"
+    )
+    done = run_python(code, MPLBACKEND=backend)
+    assert (done.stdout, done.stderr) == (f"{backend} agg\n", "")
+
+
+def test_programs_that_this_one_starts_inherit_nothing():
+    code = "from common import runtime; import os; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
+    assert run_python(code).stdout == "None\n"
+
+
+def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path):
+    """There is none here, nor anything else that is slow."""
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError('loaded')")
+    (tmp_path / "keras.py").write_text("raise AssertionError('loaded')")
+    for flag, status in (("--epochs=3", 2), ("--help", 0)):
+        done = subprocess.run(
+            [sys.executable, "dcgan_mnist.py", flag],
+            cwd=ROOT,
+            env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, "loaded" in done.stderr) == (status, False)
+
+
+def test_without_tensorflow():
+    """One line says how to install it, also in place of the help."""
+    done = subprocess.run(
+        [sys.executable, "-S", "dcgan_mnist.py", "--help"],  # without installed packages
+        cwd=ROOT,
+        env={name: value for name, value in ENVIRONMENT.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("TensorFlow is not installed in this Python: run the program with make")
+
+
+def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
+    """A notebook may call `main`, also in a thread; --quiet is quiet there."""
+    startup.loaded()
+    before = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    flags = [f"--data={tmp_path / 'set.npz'}", "--train-steps=2", "--batch-size=4", "--quiet"]
+    ends = []
+
+    def train(name, *more):
+        dcgan_mnist.main([*flags, f"--outdir={tmp_path / name}", *more])
+        ends.append(name)
+
+    train("a")
+    train("b", "--strategy=mirrored", "--devices=CPU:0")
+    thread = threading.Thread(target=train, args=("c",))
+    thread.start()
+    thread.join()
+    assert ends == ["a", "b", "c"]
+    assert not runtime.tf.distribute.has_strategy()
+    after = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
+    assert after == before
+    assert keras.config.is_interactive_logging_enabled()
+    assert capsys.readouterr().out == ""

@@ -219,7 +219,10 @@ def test_a_picture_of_many(draw, generator_file, tmp_path):
     classes = np.resize([2, 0, 2, 6], 600)
     expected = image_grid(expected_images(generator_file, classes), 24)
     np.testing.assert_allclose(read("sub/a.png").astype(int), expected, atol=1)
-    assert printed.startswith("test_outputs Labels for generated images:  [2 0 2 6 2 0 2 6")
+    note, written, labels = printed.splitlines()[:3]
+    assert note == "2026 is none of the 10 classes: it is drawn as 2, 0, 2, 6"
+    assert written == "written to sub/a.png"
+    assert labels.startswith("test_outputs Labels for generated images:  [2 0 2 6 2 0 2 6")
 
 
 def test_raw_images_and_labels(draw, generator_file):
@@ -292,7 +295,8 @@ def test_an_animated_walk(draw):
 def test_default_names(draw, flags, name):
     printed = draw(*flags)
     # which digit stands where; between two of them there is no label to tell
-    assert printed.startswith("test_outputs Labels") == ("--interpolate" not in flags)
+    assert f"written to test_outputs/{name}\n" in printed
+    assert ("\ntest_outputs Labels" in printed) == ("--interpolate" not in flags)
     assert [str(file) for file in Path().rglob("*.*")] == [f"test_outputs/{name}"]
 
 
@@ -305,7 +309,23 @@ def test_the_dcgan_too(tmp_path, monkeypatch, capsys):
         assert archive.files == ["images"]
         assert len(archive["images"]) == 5
     assert read("b.png").shape == (10 * 86 + 6, 3 * 86 + 6)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "written to a.npz\nwritten to b.png\n"
+
+
+def test_pictures_that_are_there_stay(draw, tmp_path, capsys):
+    """Names that the program chooses get a number; those of the user are refused."""
+    draw("--seed=1")
+    first = Path("test_outputs/00000.png").read_bytes()
+    assert "written to test_outputs/00000-1.png\n" in draw("--seed=2")
+    assert Path("test_outputs/00000.png").read_bytes() == first
+    draw("--seed=1", "--output=A.PNG")
+    assert Path("A.PNG").read_bytes() == first
+    with pytest.raises(SystemExit):
+        draw("--seed=2", "--output=A.PNG")
+    assert "argument --output: A.PNG is there already" in capsys.readouterr().err
+    assert Path("A.PNG").read_bytes() == first
+    draw("--seed=2", "--output=A.PNG", "--overwrite")
+    assert Path("A.PNG").read_bytes() == Path("test_outputs/00000-1.png").read_bytes()
 
 
 def test_what_cannot_be_written_is_found_before_drawing(draw, tmp_path, capsys):

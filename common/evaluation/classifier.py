@@ -185,7 +185,10 @@ def _load(file: Path) -> Classifier:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = CommandParser("python -m common.evaluation.classifier", __doc__.splitlines()[0])
+    parser = CommandParser(
+        "python -m common.evaluation.classifier",
+        "Train the classifier that evaluations are based on.",
+    )
     parser.add_flag("data")
     parser.add_flag("image_size")
     parser.add_argument(

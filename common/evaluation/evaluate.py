@@ -18,8 +18,8 @@ from common.data.dataset import checksum, load_data, name_of
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import nearest, prdc
 from common.evaluation.report import NearestTrainingImages, plot_report, table
-from common.files import check_writable, write_file
-from common.gan.batches import RealImages, generate, labels_of, scaled
+from common.files import check_writable, free_name, write_file
+from common.gan.batches import RealImages, check_finite, generate, labels_of, scaled
 from common.options import Options
 from common.pictures import resolve_show, show_picture
 from common.runtime import seed_everything
@@ -36,9 +36,9 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     """Evaluates a trained generator: a table, `evaluation.json`, and a picture beside it.
 
     Raises:
-        UserError: The files cannot be written, or as `make_evaluator`.
+        UserError: The generator draws NaN, the files cannot be written, or as `make_evaluator`.
     """
-    file = options.outdir / "test_outputs" / "evaluation.json"
+    file = free_name(options.outdir / "test_outputs" / "evaluation.json", ".png")
     check_writable(file)
     show = resolve_show(options.show)
     train_part = load_data(options.data, image_size=options.image_size)
@@ -48,6 +48,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     seed_everything(seed)
     inputs = evaluation_inputs(generator, options.samples or SAMPLES, seed)
     images = generate(generator, inputs)
+    check_finite(images, options.generator)
     train = RealImages(train_part[0])
     metrics, found = evaluate(evaluator, train, images, labels_of(inputs), seed)
     report = {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from common.data.formats import num_classes
+from common.errors import UserError
 from common.gan.models import lowest_pixel
 
 # Images generated at a time, to limit memory.
@@ -151,6 +153,23 @@ def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarra
     if images.min() < -0.01 or images.max() > 1.01:
         _warn_of_range(f"{images.min():.3g} to {images.max():.3g}")
     return images.clip(0, 1)
+
+
+def check_finite(images: np.ndarray, path: Path | None) -> None:
+    """Refuses what a generator has drawn if it is no picture.
+
+    Args:
+        images: As from `generate`.
+        path: The generator's file.
+
+    Raises:
+        UserError: Pixels are NaN or infinite.
+    """
+    if not np.isfinite(images).all():
+        raise UserError(
+            f"{path} draws NaN: its weights are damaged, or its training has diverged; give "
+            "another generator"
+        )
 
 
 @functools.cache

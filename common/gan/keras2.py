@@ -110,7 +110,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             inputs, mean, variance, self.beta, self.gamma, self.epsilon
         )
         count = tf.size(inputs) // tf.size(mean) * replica.num_replicas_in_sync
-        unbiased = variance * tf.cast(count / (count - 1), variance.dtype)
+        # as the kernel, also for one value
+        unbiased = variance * tf.cast(count / tf.maximum(count - 1, 1), variance.dtype)
         return outputs, mean, unbiased
 
     def get_config(self) -> dict:

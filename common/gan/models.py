@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import keras
 
 from common.gan.keras2 import RMSprop, decaying
+
+# What a layer computes apart from its weights, and what that is where a configuration does not say.
+_SETTINGS = (
+    *("units", "filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate"),
+    *("groups", "data_format", "use_bias", "epsilon", "center", "scale", "depth_multiplier"),
+    *("negative_slope", "max_value", "threshold", "size", "interpolation", "cropping", "dims"),
+    *("pool_size", "offset"),
+)
+_DEFAULTS = {"dilation_rate": 1, "groups": 1, "data_format": "channels_last", "threshold": 0} | {
+    "use_bias": True,
+    "center": True,
+    "scale": True,
+    "negative_slope": 0,
+}
+# Layers that only pass on what they get when images are drawn. How they shape it is seen from the
+# weights of the next layer.
+_PASSING = {"InputLayer", "Reshape", "Flatten", "Dropout", "SpatialDropout2D", "GaussianNoise"}
 
 
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
@@ -50,11 +70,94 @@ def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: 
     return keras.Model(generator.inputs, discriminator(fake), name=name)
 
 
-def lowest_pixel(generator: keras.Model) -> int:
-    """The value that a generator draws black as: -1 if it ends in tanh, otherwise 0."""
+def last_layer(generator: keras.Model) -> keras.Layer:
+    """The layer that computes a generator's pixels; after it they are only moved."""
     layers = keras.layers
     only_move_pixels = (layers.Reshape, layers.Permute, layers.Cropping2D)
     last = next(x for x in reversed(generator.layers) if not isinstance(x, only_move_pixels))
-    if isinstance(last, keras.Model):
-        return lowest_pixel(last)
+    return last_layer(last) if isinstance(last, keras.Model) else last
+
+
+def lowest_pixel(generator: keras.Model) -> int:
+    """The value that a generator draws black as: -1 if it ends in tanh, otherwise 0."""
+    last = last_layer(generator)
     return -1 if getattr(last, "activation", None) is keras.activations.tanh else 0
+
+
+def computation(config: Any) -> list[str]:
+    """What a network computes, in words: one entry for each layer, and for each activation.
+
+    An activation is an entry of its own, whether it is a layer or an argument of one, so networks
+    that compute the same have the same entries in most cases, whichever Keras describes them.
+
+    Args:
+        config: The configuration of a model of Keras 2 or 3, as parsed JSON.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: It is not that of a model.
+    """
+    layers = config if isinstance(config, list) else config["layers"]
+    inputs = {
+        layer["config"]["name"]: (
+            layer["config"].get("batch_shape") or layer["config"]["batch_input_shape"]
+        )[-1]
+        for layer in layers
+        if layer["class_name"] == "InputLayer"
+    }
+    entries: list[str] = []
+    for layer in layers:
+        if layer["class_name"] == "Concatenate":
+            # of z and labels, or of labels and z
+            names = list(_names_in(layer["inbound_nodes"]))
+            if set(names) <= inputs.keys():
+                entries.append(f"Concatenate ({' and '.join(str(inputs[x]) for x in names)})")
+        elif "layers" in layer["config"]:
+            entries += computation(layer["config"])
+        else:
+            entries += _entries(layer["class_name"], layer["config"])
+    return entries
+
+
+def _entries(kind: str, config: dict[str, Any]) -> Iterator[str]:
+    """A layer's entry, if it computes anything, and that of its activation."""
+    if kind not in _PASSING | {"Activation"}:
+        if kind == "LeakyReLU":  # its slope has changed its name, but not its default
+            config = {"negative_slope": config.get("alpha", 0.3)} | config
+        if kind in ("ReLU", "LeakyReLU"):
+            kind = "LeakyReLU" if config.get("negative_slope") else "relu"
+        settings = {x: _plain(config.get(x)) for x in _SETTINGS}
+        told = ", ".join(
+            f"{name} {value}"
+            for name, value in settings.items()
+            if value is not None and value != _DEFAULTS.get(name)
+        )
+        yield f"{kind} ({told})" if told else kind
+    activation = config.get("activation")
+    if isinstance(activation, dict):
+        if isinstance(activation["config"], dict):  # a layer in the place of a function
+            yield from _entries(activation["class_name"], activation["config"])
+            return
+        activation = activation["config"]  # the name of a function
+    if activation == "leaky_relu":
+        yield "LeakyReLU (negative_slope 0.2)"
+    elif activation not in (None, "linear"):
+        yield str(activation)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as both versions of Keras would write it: 2 for [2, 2], 0.2 for float32's 0.2."""
+    if isinstance(value, list) and value and all(x == value[0] for x in value):
+        return _plain(value[0])
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _names_in(nodes: Any) -> Iterator[str]:
+    """The names of the layers whose outputs a layer takes, in their order."""
+    if isinstance(nodes, dict):
+        nodes = list(nodes.values())
+    if isinstance(nodes, list):
+        if len(nodes) > 2 and isinstance(nodes[0], str) and isinstance(nodes[1], int):
+            yield nodes[0]
+        else:
+            for node in nodes:
+                yield from _names_in(node)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
-import re
-import zipfile
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -16,23 +16,21 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 from common.data.formats import MAX_LABELS, MAX_PIXELS, MIN_LABELS
-from common.errors import UserError, first_line
+from common.errors import UserError
 from common.files import write_file
-from common.gan.batches import Latent
+from common.gan.batches import Latent, check_finite
+from common.gan.models import computation, last_layer
+from common.gan.weights import Shape, Stored, assign, stored_in
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
 # latter.
 BuildGenerator = Callable[[int, int], keras.Model]
-Shape = tuple[int, ...]
 
-# File formats by their suffixes, and the first bytes of such files.
-_SIGNATURES = {
-    ".h5": b"\x89HDF\r\n\x1a\n",
-    ".hdf5": b"\x89HDF\r\n\x1a\n",
-    ".keras": b"PK\x03\x04",
-}
 # The sizes that are tried first: MNIST's.
 _IMAGE_SIZE, _NUM_LABELS = 28, 10
+# Generators that differ in the range of their pixels alone.
+_LAST_ACTIVATIONS = {"sigmoid", "tanh"}
+_ADVICE = "give a file saved by its training, or run the program that saved this one"
 
 
 def save_generator(generator: keras.Model, path: Path) -> None:
@@ -64,18 +62,28 @@ def in_float32(model: keras.Model) -> keras.Model:
 def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     """Builds a program's generator and reads its weights from a file.
 
-    Nothing but weights is read from the file. So it can never run code, and files of Keras 2, whose
-    configurations Keras 3 refuses, load as well.
+    Nothing in a file is ever built or run. Its configuration, where it has one, is compared with
+    the program's own network, because weights alone do not say what they were trained for: whether
+    the images end in a sigmoid or in tanh, how far apart a convolution's outputs are. Where the
+    last activation alone is another, the generator gets the file's.
 
     Args:
-        path: An .h5 file of Keras 2 or 3, or a .keras file.
+        path: A file of Keras 2 or 3, of any name: a whole model or weights alone.
         build: Builds the program's generator.
 
     Raises:
-        UserError: The file cannot be read, or it does not hold such a generator.
+        UserError: The file cannot be read, it does not hold such a generator, or what it holds
+            draws NaN.
     """
-    generator = _build_for(path, *_shapes_in(path), build)
-    read_weights(generator, path)
+    with stored_in(path) as stored:
+        generator = _build_for(stored, build)
+        own, found = _computation_of(generator), _computation_in(stored)
+        if found and own and {own[-1], found[-1]} == _LAST_ACTIVATIONS:
+            last_layer(generator).activation = keras.activations.get(found[-1])
+        _read(generator, stored)
+    # weights can be finite and draw NaN all the same, as with a variance below zero
+    inputs = Latent.of(generator).draw(np.random.default_rng(0), 4)
+    check_finite(generator(inputs, training=False).numpy(), path)
     return generator
 
 
@@ -85,19 +93,44 @@ def read_weights(generator: keras.Model, path: Path) -> None:
     Raises:
         UserError: The file cannot be read, or it does not hold such a generator.
     """
-    try:
-        generator.load_weights(path)
-    except Exception as error:  # whatever a file's content can make Keras and h5py raise
+    with stored_in(path) as stored:
+        _read(generator, stored)
+
+
+def _read(generator: keras.Model, stored: Stored) -> None:
+    """Gives a generator the weights of a file of the same network."""
+    differences = _differences(generator, stored.shapes)
+    own, found = _computation_of(generator), _computation_in(stored)
+    if own and found and not differences:
+        pairs = [
+            pair for pair in zip_longest(own, found, fillvalue="no more") if len(set(pair)) > 1
+        ]
+        differences = "; ".join(f"{x} expected, {y} found" for x, y in pairs[:3])
+        differences += "; ..." if len(pairs) > 3 else ""
+    if differences:
         raise UserError(
-            f"{path} does not hold this program's generator: {first_line(error)}"
-        ) from error
-    if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
-        raise UserError(f"{path} holds NaN or infinity: its training has diverged, train another")
+            f"{stored.path} does not hold this program's generator ({differences}): {_ADVICE}"
+        )
+    assign(generator, stored)
 
 
-def _build_for(
-    path: Path, found: list[Shape], inputs: list[int] | None, build: BuildGenerator
-) -> keras.Model:
+def _computation_of(generator: keras.Model) -> list[str]:
+    """What a program's own network computes; nothing if its layers cannot say."""
+    try:
+        return computation(json.loads(generator.to_json())["config"])
+    except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError):
+        return []
+
+
+def _computation_in(stored: Stored) -> list[str]:
+    """What the network in a file computes; nothing if the file does not say, or not legibly."""
+    try:
+        return computation(stored.config)
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return []
+
+
+def _build_for(stored: Stored, build: BuildGenerator) -> keras.Model:
     """Builds the generator whose weights have the shapes found in a file.
 
     The image size follows from the last matrix, the kernel of a Dense layer. It has a column for
@@ -105,6 +138,7 @@ def _build_for(
     size. The first matrix has a row for each input, so without a configuration it gives the number
     of labels, if the latent size is this program's.
     """
+    path, found, inputs = stored.path, stored.shapes, _input_sizes(stored.config)
     matrices = [shape for shape in found if len(shape) == 2]
     if any(columns == 1 for _, columns in matrices):
         raise UserError(f"{path} holds a discriminator: give the file of a generator")
@@ -112,7 +146,7 @@ def _build_for(
     differences = _differences(generator, found)
     if not differences:
         return generator
-    advice = "give a file saved by its training, or run the program that saved this one"
+    advice = _ADVICE
     own = [shape for shape in _shapes_of(generator) if len(shape) == 2]
     if own and matrices:
         latent = Latent.of(generator)
@@ -133,10 +167,14 @@ def _build_for(
             if not differences:
                 return generator
         elif latent.conditional and num_labels == 0:
-            advice = "if it is a generator without labels, sample it with dcgan_mnist.py"
+            advice = f"if it is a generator without labels, {_other_program('dcgan_mnist.py')}"
         elif takes_labels:
-            advice = f"if it takes one of {num_labels} labels, sample it with cgan_mnist.py"
+            advice = f"if it takes one of {num_labels} labels, {_other_program('cgan_mnist.py')}"
     raise UserError(f"{path} does not hold this program's generator ({differences}): {advice}")
+
+
+def _other_program(example: str) -> str:
+    return f"sample it with the program that trained it, such as {example}"
 
 
 def _differences(generator: keras.Model, found: list[Shape]) -> str:
@@ -167,57 +205,13 @@ def _shapes_of(generator: keras.Model) -> list[Shape]:
     return [tuple(weight.shape) for weight in generator.weights]
 
 
-def _shapes_in(path: Path) -> tuple[list[Shape], list[int] | None]:
-    """The shapes of all weights in a file, without an optimizer's, in the order of their names.
-
-    And the sizes of the model's inputs, if the file has a configuration that says so.
-
-    Raises:
-        UserError: The file cannot be read as what its name says.
-    """
-    signature = _SIGNATURES.get(path.suffix)
-    if signature is None:
-        raise UserError(f"generator {path}: expected a file named .h5, .hdf5 or .keras")
+def _input_sizes(config: Any) -> list[int] | None:
+    """The sizes of a model's inputs by its configuration."""
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"generator {path} cannot be read: {error.strerror}") from error
-    if not content.startswith(signature):
-        raise UserError(f"{path} is not a {path.suffix} file: give one saved by training")
-    shapes: dict[str, Shape] = {}
-    config: str | bytes = b""
-
-    def visit(name: str | bytes, item: h5py.Group | h5py.Dataset) -> None:
-        if isinstance(item, h5py.Dataset) and not str(name).startswith("optimizer"):
-            shapes[str(name)] = item.shape
-
-    try:
-        if signature == _SIGNATURES[".keras"]:
-            with zipfile.ZipFile(path) as archive:
-                content = archive.read("model.weights.h5")
-                config = archive.read("config.json")
-        with h5py.File(io.BytesIO(content), "r") as weights:
-            weights.visititems(visit)
-            config = weights.attrs.get("model_config", config)
-    except Exception as error:  # whatever a damaged file can make zipfile and h5py raise
-        raise UserError(
-            f"{path} is cut short or damaged ({first_line(error)}): save it again"
-        ) from error
-    return [shapes[name] for name in sorted(shapes, key=_natural_order)], _input_sizes(config)
-
-
-def _input_sizes(config: str | bytes) -> list[int] | None:
-    """The sizes of a model's inputs by its configuration, which is read as data and never run."""
-    try:
-        model = json.loads(config)["config"]
-        names = [name for name, *_ in model["input_layers"]]
-        layers = {layer["config"]["name"]: layer["config"] for layer in model["layers"]}
+        inputs = config["input_layers"]
+        names = [name for name, *_ in ([inputs] if isinstance(inputs[0], str) else inputs)]
+        layers = {layer["config"]["name"]: layer["config"] for layer in config["layers"]}
         shapes = (layers[n].get("batch_shape") or layers[n]["batch_input_shape"] for n in names)
         return [int(shape[1]) for shape in shapes]
     except (ValueError, LookupError, TypeError, AttributeError):
         return None
-
-
-def _natural_order(name: str) -> list[tuple[str, int]]:
-    """Sorts dense_2 before dense_10."""
-    return [(text, int(digits or 0)) for text, digits in re.findall(r"(\D*)(\d*)", name)]

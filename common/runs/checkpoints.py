@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.files import numbered_files, packed, unpacked, write_file
+from common.files import numbered_files, open_regular, packed, unpacked, write_file
 from common.gan.step import AlternatingStep
 from common.runs.history import Evaluations, History, from_array, to_array
 
@@ -84,9 +84,16 @@ class TrainingState:
         if json.loads(str(arrays["identity"])) != self.identity:
             raise ValueError("it is of another run")
         self._check_shapes(arrays)
-        history = from_array(arrays["history"])
-        evaluations = json.loads(str(arrays["evaluations"]))
+        table = arrays["history"]
+        if table.dtype != np.float64 or table.ndim != 2 or not np.isfinite(table).all():
+            raise ValueError("its history is none")
+        history = from_array(table)
+        evaluations = {
+            int(steps): {name: float(metric) for name, metric in metrics.items()}
+            for steps, metrics in json.loads(str(arrays["evaluations"])).items()
+        }
         rng_state = json.loads(str(arrays["rng"]))
+        type(self.step.rng.bit_generator)(0).state = rng_state  # raises if it is none
 
         for owner, variables in self._variables().items():
             for i, variable in enumerate(variables):
@@ -96,7 +103,7 @@ class TrainingState:
         self.step.rng.bit_generator.state = rng_state
         self.history[:] = history
         self.evaluations.clear()
-        self.evaluations.update({int(steps): metrics for steps, metrics in evaluations.items()})
+        self.evaluations.update(evaluations)
 
     def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
         own = self.arrays()
@@ -156,7 +163,8 @@ class Checkpoints:
         files = self.files()
         for file in files:
             try:
-                content = file.read_bytes()
+                with open_regular(file) as opened:
+                    content = opened.read()
             except OSError as error:
                 raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
             try:
@@ -165,8 +173,6 @@ class Checkpoints:
                     raise ValueError("it is of another step")
                 state.restore(arrays)
                 return
-            except MemoryError:
-                raise
             except OtherNetworksError as error:
                 raise UserError(
                     f"checkpoint {file} is of other networks than this program's ({error}): resume "

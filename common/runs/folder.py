@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -44,6 +46,8 @@ class RunFolder:
         self.checkpoints = Checkpoints(path / "checkpoints")
         self._candidates = path / "candidates"
         self._lock = filelock.FileLock(path / "lock")
+        self._locked: os.stat_result  # of the lock's file
+        self._made: list[Path] = []  # folders that did not exist before
 
     def __str__(self) -> str:
         return str(self.path)
@@ -79,11 +83,13 @@ class RunFolder:
         Raises:
             UserError: The folder cannot be written, or another process is training in it.
         """
+        self._made = [path for path in (self.path, self.path.parent) if not path.exists()]
         check_writable(self.generator)
         check_writable(self.config)
         try:
             # the system releases the lock when the process ends, in whatever way
             self._lock.acquire(timeout=0)
+            self._locked = os.stat(self._lock.lock_file)
         except filelock.Timeout:
             raise UserError(
                 f"another process is training in {self}: wait for it to end, or give another "
@@ -95,8 +101,25 @@ class RunFolder:
             remove_partials(folder)
         remove_partials(self.generator.parent, self.generator.name)
 
+    def keep(self) -> None:
+        """Locks the folder again if it, or the lock, has been deleted meanwhile.
+
+        Raises:
+            UserError: Another process has begun to train in it.
+        """
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self._lock.lock_file), self._locked):
+                return
+        self._lock = filelock.FileLock(self.path / "lock")
+        self.acquire()
+
     def release(self) -> None:
-        """Lets other processes write here."""
+        """Lets other processes write here. Where no run has begun, nothing is left behind."""
+        if not self.config.exists() and self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            for folder in self._made:
+                with suppress(OSError):  # it is not empty
+                    folder.rmdir()
         self._lock.release()
 
     def refuse_to_overwrite(self) -> None:

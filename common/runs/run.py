@@ -67,6 +67,7 @@ class Run:
     x_train: np.ndarray
     y_train: np.ndarray | None
     rng: np.random.Generator
+    _config: bytes = b""  # what config.json holds
 
     @property
     def name(self) -> str:
@@ -111,7 +112,18 @@ class Run:
             "command": self.options.of_the_command(),
             "earlier": earlier,  # the environments of the steps before it was resumed
         }
-        write_file(self.folder.config, (json.dumps(config, indent=2) + "\n").encode())
+        self._config = (json.dumps(config, indent=2) + "\n").encode()
+        write_file(self.folder.config, self._config)
+
+    def keep(self) -> None:
+        """Sees to it that the folder is still this run's, and can be resumed, if it was deleted.
+
+        Raises:
+            UserError: Another process has begun to train in it, or it cannot be written.
+        """
+        self.folder.keep()
+        if self._config and not self.folder.config.exists():
+            write_file(self.folder.config, self._config)
 
     def close(self) -> None:
         """Lets other processes write to the folder."""

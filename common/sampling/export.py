@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
+import shutil
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 import tensorflow as tf
 
 from common.errors import UserError, first_line
-from common.files import writing
+from common.files import check_writable, kind_of, partial_of, refuse_to_replace, writing
 from common.gan.keras2 import BatchNormalization
 
 
-def export_generator(generator: keras.Model, path: Path) -> None:
+def export_generator(generator: keras.Model, path: Path, overwrite: bool = False) -> None:
     """Writes a generator in another format; it computes in float32 and takes any batch size.
 
     Args:
@@ -24,32 +24,42 @@ def export_generator(generator: keras.Model, path: Path) -> None:
         path: A .keras file, for any Keras 3; an .onnx file, whose inputs have the names of the
             generator's; or, without a suffix, a new folder for a TensorFlow SavedModel, whose
             endpoint is `serve`.
+        overwrite: Whether a file of that name is replaced; a folder never is.
 
     Raises:
-        UserError: It cannot be written.
+        UserError: It is there already, or it cannot be written.
     """
-    if path.is_dir() or (path.exists() and not path.suffix):
+    if path.is_dir():
         raise UserError(
-            f"argument --export: {path} is there already: move it away, or give another name"
+            f"argument --export: {path} is a folder that is there already: move it away, or give "
+            "another name"
         )
+    if not overwrite:
+        refuse_to_replace(path, "--export")
+    check_writable(path)
     # libraries write beside the destination; a rename makes the file appear
-    with writing(path), TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
-        made = Path(scratch) / f"generator{path.suffix}"
+    scratch = partial_of(path)
+    with writing(path):
+        scratch.mkdir()
         try:
+            made = scratch / f"generator{kind_of(path)}"
             _export(_in_plain_keras(generator), made)
+            made.replace(path)
         except tf.errors.OpError as error:
             raise OSError(first_line(error)) from error
-        made.replace(path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    print(f"written to {path}", flush=True)
 
 
 def _export(model: keras.Model, path: Path) -> None:
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         # Keras prints endpoints, and NumPy warns of a name that Keras asks for
         warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
-        if path.suffix == ".keras":
+        if kind_of(path) == ".keras":
             model.save(path)
         else:
-            kind = "onnx" if path.suffix else "tf_saved_model"
+            kind = "onnx" if kind_of(path) else "tf_saved_model"
             model.export(path, format=kind, verbose=False)
 
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from common.errors import UserError
-from common.files import check_writable, packed, write_file
-from common.gan.batches import Latent, generate, labels_of, one_hot
+from common.files import check_writable, free_name, kind_of, packed, refuse_to_replace, write_file
+from common.gan.batches import Latent, check_finite, generate, labels_of, one_hot
 from common.options import MAX_SAMPLES, Options
 from common.pictures import (
     columns_of_square,
@@ -105,12 +105,18 @@ def _classes(options: Options, num_labels: int) -> np.ndarray:
                 f"argument -d/--digit: {text} given, expected digits that {options.generator} "
                 f"draws, 0 to {num_labels - 1}"
             )
+        if len(found) > 1:
+            print(f"{text} is none of the {num_labels} classes: it is drawn as {_spelled(found)}")
         classes += found
     if len(classes) > MAX_SAMPLES:
         raise UserError(
             f"argument -d/--digit: {len(classes)} digits given, at most {MAX_SAMPLES} expected"
         )
     return np.array(classes, int)
+
+
+def _spelled(classes: list[int]) -> str:
+    return ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
 
 
 def _walks_through_latent_space(
@@ -145,7 +151,7 @@ def _walks_from_digit_to_digit(
 
 def _extent(options: Options) -> tuple[int, int]:
     """The number of walks, and of the steps from one end to the other."""
-    as_animation = options.output is not None and options.output.suffix == ".gif"
+    as_animation = options.output is not None and kind_of(options.output) == ".gif"
     return options.samples or WALKS, options.interpolate or (FRAMES if as_animation else STEPS)
 
 
@@ -167,24 +173,28 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     Raises:
         UserError: The file cannot be written.
     """
-    file = options.output or _default_file(options)
+    if options.output and not options.overwrite:
+        refuse_to_replace(options.output, "--output")
+    file = options.output or free_name(_default_file(options))
     check_writable(file)
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
-    if file.suffix == ".npz":
+    check_finite(images, options.generator)
+    if kind_of(file) == ".npz":
         arrays = {"images": images}
         if samples.noise_class is not None:
             are_classes = (samples.noise_input[1].max(axis=1) == 1).all()
             arrays["labels"] = samples.noise_class if are_classes else samples.noise_input[1]
         write_file(file, packed(arrays))
-    elif file.suffix == ".gif":
+    elif kind_of(file) == ".gif":
         walks = images.reshape(-1, samples.columns, *images.shape[1:])
         frames = [image_grid(step) for step in walks.swapaxes(0, 1)]
         # there and back, so that it can start over without a jump
         save_animation([*frames, *frames[-2:0:-1]], file, _MILLISECONDS, _MILLISECONDS)
     else:
         save_picture(image_grid(images, samples.columns), file)
-    if show and file.suffix == ".png":
+    print(f"written to {file}", flush=True)
+    if show and kind_of(file) == ".png":
         show_picture(file)
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from common.errors import UserError, first_line
+from common.errors import MAX_QUOTED, UserError, first_line
 
+# More than anybody has; their addresses have to fit into a command line.
+_MAX_WORKERS = 1000
 _EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '
     '"task": {"type": "worker", "index": 0}}'
@@ -102,16 +104,19 @@ def cluster_from_environment() -> tuple[dict[str, list[str]], dict[str, Any]]:
         task = {"type": str(task["type"]), "index": int(task["index"])}
         addresses = [address for workers in cluster.values() for address in workers]
         if not (
-            set(cluster) <= {"chief", "worker"}
+            all(isinstance(workers, list) for workers in cluster.values())
+            and len(addresses) <= _MAX_WORKERS
+            and set(cluster) <= {"chief", "worker"}
             and all(re.fullmatch(r"[^\s:/]+:\d+|\[[\da-fA-F:]+\]:\d+", a) for a in addresses)
             and len(set(addresses)) == len(addresses)
             and len(cluster.get("chief", [])) <= 1
             and 0 <= task["index"] < len(cluster[task["type"]])
         ):
             raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        given = " ".join(text[: 2 * MAX_QUOTED].split())[:MAX_QUOTED]
         raise UserError(
-            f"TF_CONFIG is {' '.join(text.split())}: expected are the addresses of all workers, "
+            f"TF_CONFIG is {given}: expected are the addresses of all workers, "
             f"each once, and which of them this one is, for example {_EXAMPLE}"
         ) from None
     return cluster, task

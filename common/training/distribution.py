@@ -68,7 +68,14 @@ def _mirrored(names: list[str] | None) -> tf.distribute.Strategy:
         count = 1 + max(int(name.split(":")[1]) for name in names)
         parts = [tf.config.LogicalDeviceConfiguration() for _ in range(count)]
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, parts)
+        try:
+            if count > 1:
+                tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:  # TensorFlow is running already, as in a notebook
+            raise UserError(
+                f"argument --devices: {', '.join(names)} given, and TensorFlow can split the CPU "
+                "only before its first use: start the program in a process of its own"
+            ) from error
     else:
         gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
         missing = sorted(set(names) - set(gpus))

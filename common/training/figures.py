@@ -6,6 +6,7 @@ All of them can be drawn from the run's folder alone.
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from common.errors import UserError, first_line
-from common.files import write_file
+from common.files import open_regular, write_file
 from common.pictures import DPI, GAP_PIXELS, save_animation, save_picture
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, read_history
@@ -27,6 +28,8 @@ _POINTS = 700
 # Grids in evolution.png, and how many of them are side by side.
 _GRIDS, _GRIDS_A_ROW = 8, 4
 _CAPTION_PIXELS = 24
+# More than a grid of the largest images has.
+_MAX_PIXELS = 2**24
 _ANIMATION_MILLISECONDS, _LAST_MILLISECONDS = 10_000, 2_000
 
 
@@ -119,9 +122,10 @@ def draw_evolution(folder: RunFolder) -> None:
     one before; `evolution.gif` has all of them, one after the other.
 
     Raises:
-        UserError: There are no grids, one cannot be read, or the files cannot be written.
+        UserError: There are no grids, they are of several runs, or the files cannot be written.
     """
-    grids = {steps: _read(file) for steps, file in folder.grids().items()}
+    found = {steps: _read(file) for steps, file in folder.grids().items()}
+    grids = {steps: grid for steps, grid in found.items() if grid is not None}
     if not grids:
         raise UserError(f"{folder} holds no grids such as 00500.png to draw: train first")
     if len({grid.shape for grid in grids.values()}) > 1:
@@ -150,13 +154,18 @@ def draw_figures(folder: RunFolder) -> None:
     print(f"drawn in {folder}: {', '.join(file.name for file in drawn)}")
 
 
-def _read(file: Path) -> np.ndarray:
-    """The grey pixels of a grid: uint8 of shape (height, width)."""
+def _read(file: Path) -> np.ndarray | None:
+    """The grey pixels of a grid, uint8 of shape (height, width); None if it cannot be read."""
     try:
-        with Image.open(file) as picture:
+        with open_regular(file) as content, Image.open(content) as picture:
+            if picture.width * picture.height > _MAX_PIXELS:
+                raise ValueError(f"it promises {picture.width} x {picture.height} pixels")
             return np.asarray(picture.convert("L"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {first_line(error)}") from error
+    except Exception as error:  # whatever a damaged file can make Pillow raise
+        print(
+            f"warning: {file} cannot be read ({first_line(error)}) and is left out", file=sys.stderr
+        )
+        return None
 
 
 def _captioned(grid: np.ndarray, caption: str) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -53,10 +54,21 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
     if workers.is_chief:
         folder.acquire()
         begin = _resumed if options.resume else _new
-        settings, data = begin(folder, options, load)
-        workers.from_chief(json.dumps(dataclasses.asdict(settings)).encode())
+        try:
+            settings, data = begin(folder, options, load)
+        except UserError:
+            folder.release()
+            raise
+        message = dataclasses.asdict(settings) | {"resume": options.resume}
+        workers.from_chief(json.dumps(message).encode())
     else:
-        settings = Settings(**json.loads(workers.from_chief(b"")))
+        message = json.loads(workers.from_chief(b""))
+        resume = message.pop("resume")
+        if resume != options.resume:
+            does = "resumes its run" if resume else "starts a new run"
+            print(f"the chief {does}, and so does this worker", file=sys.stderr)
+            options = dataclasses.replace(options, resume=resume)
+        settings = Settings(**message)
         options, data = _following(options, settings, load)
     options = options.completed_by(settings.flags)
     check_needs(options)

@@ -61,6 +61,7 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
         _restore(state, run)
     checkpoint_interval = options.checkpoint_interval or options.save_interval
     with ExitStack() as stack:
+        stack.callback(run.close)
         stop = stack.enter_context(StopOnSignal())
         keep_best = _keep_best(state, run)
         # StopOnSignal comes last, so that a step that a signal ends is complete.
@@ -88,7 +89,6 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
                 if len(state.history) == options.train_steps:
                     keep_best.decide()
                 _print_best(run)
-    run.close()
     if len(state.history) < options.train_steps:
         _exit_stopped(run, len(state.history), stop.signal)
     if show:
@@ -132,7 +132,7 @@ def _callbacks(
     diverged = StopOnDivergence()
     if not run.workers.is_chief:
         return [diverged]
-    save = SaveState(state, folder.checkpoints, folder.history, checkpoint_interval)
+    save = SaveState(state, run, checkpoint_interval)
     if options.resume:
         save.write_history()  # without steps that an older checkpoint has yet to take again
     force_lines = "log_interval" in options.given

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
 
-from common.runs.checkpoints import Checkpoints, TrainingState
+from common.runs.checkpoints import TrainingState
 from common.runs.history import write_history
 from common.runs.run import Run
 
@@ -37,18 +35,14 @@ class SaveState(keras.callbacks.Callback):
 
     Args:
         state: The state of the run.
-        checkpoints: Where checkpoints go.
-        history_file: The table.
+        run: The run, whose folder the files go to.
         interval: Steps from one checkpoint to the next.
     """
 
-    def __init__(
-        self, state: TrainingState, checkpoints: Checkpoints, history_file: Path, interval: int
-    ) -> None:
+    def __init__(self, state: TrainingState, run: Run, interval: int) -> None:
         super().__init__()
         self.state = state
-        self.checkpoints = checkpoints
-        self.history_file = history_file
+        self.run = run
         self.interval = interval
         self._saved = len(state.history)
 
@@ -70,10 +64,11 @@ class SaveState(keras.callbacks.Callback):
         steps = len(self.state.history)
         if steps == self._saved:
             return
+        self.run.keep()
         self.write_history()
-        self.checkpoints.save(self.state)
+        self.run.folder.checkpoints.save(self.state)
         self._saved = steps
 
     def write_history(self) -> None:
         """Writes the table."""
-        write_history(self.history_file, self.state.history, self.state.evaluations)
+        write_history(self.run.folder.history, self.state.history, self.state.evaluations)

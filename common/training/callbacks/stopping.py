@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 from types import FrameType
 
 import keras
@@ -30,10 +31,17 @@ class StopOnDivergence(StepCallback):
                 )
 
 
-class StopOnSignal(keras.callbacks.Callback):
-    """SIGINT (Ctrl-C) or SIGTERM ends a run after the current step; a second one ends it at once.
+_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
-    A context manager: it handles these signals while the context is open.
+
+class StopOnSignal(keras.callbacks.Callback):
+    """A signal ends a run after the current step; a second one ends it at once.
+
+    SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which a terminal sends that is closed. A context manager:
+    it handles these signals while the context is open. In another thread than the main one, where
+    none can be handled, it does nothing.
 
     Attributes:
         signal: The signal that came, or None.
@@ -42,10 +50,12 @@ class StopOnSignal(keras.callbacks.Callback):
     signal: signal.Signals | None = None
 
     def __enter__(self) -> StopOnSignal:
+        in_main_thread = threading.current_thread() is threading.main_thread()
         self._handlers = {
             number: signal.signal(number, self._stop)
-            for number in (signal.SIGINT, signal.SIGTERM)
-            if signal.getsignal(number) is not signal.SIG_IGN  # as in the background of a script
+            for number in (_SIGNALS if in_main_thread else ())
+            # as in the background of a script, or with nohup
+            if signal.getsignal(number) is not signal.SIG_IGN
         }
         return self
 

@@ -7,6 +7,7 @@ again, and no step is missing or doubled.
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,14 @@ class TensorBoard(StepCallback):
         """Writes new grids, except those of steps that a resumed run has yet to take again."""
         for steps, file in self.folder.grids().items():
             if steps <= self._written_steps and steps not in self._written_grids:
-                wall_time = file.stat().st_mtime
-                event = Event(wall_time=wall_time, step=steps, summary=_image(file))
-                writer.write(event.SerializeToString())
                 self._written_grids.add(steps)
+                try:
+                    wall_time, summary = file.stat().st_mtime, _image(file)
+                except Exception as error:  # whatever a damaged file can make Pillow raise
+                    print(f"warning: {file} cannot be read: {first_line(error)}", file=sys.stderr)
+                    continue
+                event = Event(wall_time=wall_time, step=steps, summary=summary)
+                writer.write(event.SerializeToString())
 
 
 def _write_scalars(
