@@ -31,11 +31,6 @@ logging.getLogger("matplotlib").setLevel(logging.ERROR)
 _NOISE = re.compile(r"[IW]\d{4} |WARNING: All log messages before absl::InitializeLog\(\)")
 
 
-# 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive, as
-# Python exceptions.
-_LOG_LEVEL = "3"
-
-
 @contextmanager
 def _quiet_import() -> Iterator[None]:
     """Keeps TensorFlow's start-up messages off the console, unless the user has set a log level.
@@ -46,7 +41,9 @@ def _quiet_import() -> Iterator[None]:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = _LOG_LEVEL
+    # 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive,
+    # as Python exceptions.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile(mode="w+", encoding="utf-8", errors="replace") as held_back:
@@ -57,8 +54,8 @@ def _quiet_import() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(stderr, 2)
             os.close(stderr)
-            # programs that a notebook starts are not to inherit it; `restored` sets it again
-            del os.environ["TF_CPP_MIN_LOG_LEVEL"]
+            if "ipykernel" in sys.modules:  # programs that a notebook starts are not to inherit it
+                del os.environ["TF_CPP_MIN_LOG_LEVEL"]
             held_back.seek(0)
             sys.stderr.writelines(line for line in held_back if not _NOISE.match(line))
 
@@ -108,8 +105,6 @@ with _quiet_import(), _without_a_configuration(), warnings.catch_warnings():
     _import_matplotlib()
     import keras
     import tensorflow as tf
-
-    tf.config.list_physical_devices()  # which it logs once, if a driver is missing
 
 # Keras refuses to print a summary on a narrower console.
 _NARROWEST = 40
@@ -163,8 +158,7 @@ def silence() -> None:
 @contextmanager
 def restored() -> Iterator[None]:
     """Leaves the process as it was, for `main` may be called in a notebook or a thread."""
-    stdout, environment = sys.stdout, dict(os.environ)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", _LOG_LEVEL)
+    stdout, columns = sys.stdout, os.environ.get("COLUMNS")
     errors = getattr(stdout, "errors", None)
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="backslashreplace")  # names may be of bytes that are no UTF-8
@@ -183,11 +177,10 @@ def restored() -> Iterator[None]:
             keras.config.enable_interactive_logging()
         if tf.distribute.has_strategy():
             tf.distribute.experimental_set_strategy(None)
-        for name in ("TF_CPP_MIN_LOG_LEVEL", "COLUMNS"):
-            if name in environment:
-                os.environ[name] = environment[name]
-            else:
-                os.environ.pop(name, None)
+        if columns is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = columns
 
 
 def seed_everything(seed: int | None = None) -> np.random.Generator:

@@ -128,9 +128,13 @@ def test_a_backend_that_is_not_there_does_not_matter(backend):
     assert (done.stdout, done.stderr) == (f"{backend} agg\n", "")
 
 
-def test_programs_that_this_one_starts_inherit_nothing():
-    code = "from common import runtime; import os; print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
-    assert run_python(code).stdout == "None\n"
+def test_programs_that_a_notebook_starts_inherit_nothing():
+    code = (
+        "import sys, os; sys.modules['ipykernel'] = sys; from common import runtime;"
+        "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL')); runtime.tf.constant(1) + 1"
+    )
+    done = run_python(code)
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path):
