@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 
+import cgan_mnist
 import dcgan_mnist
 from common.data.dataset import MNIST, load_data
 from common.errors import UserError
@@ -21,7 +22,7 @@ from common.runs.best import Best, read_best
 from common.runs.folder import RunFolder
 from common.training.callbacks import best
 from common.training.callbacks.best import KeepBest
-from conftest import ROOT, randomized
+from conftest import ROOT, Gan, randomized
 
 SEED = 7
 
@@ -31,6 +32,12 @@ def evaluator(small_data):
     """Of random images, by a classifier that has learnt nothing: what counts is the order."""
     keras.utils.set_random_seed(0)
     return Evaluator(Classifier(build_classifier(10)), *small_data)
+
+
+@pytest.fixture
+def gan():
+    """One of the two; which one makes no difference."""
+    return Gan("cgan_mnist", cgan_mnist, num_labels=10)
 
 
 @pytest.fixture
