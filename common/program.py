@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
 
 import keras
 
 from common.cli import Parser
+from common.data.dataset import PROJECT
+from common.errors import UserError
 from common.flags import Mode
 from common.gan.saving import BuildGenerator, load_generator
 from common.options import Options
@@ -40,6 +44,11 @@ def run_program(
             else:
                 draw_figures(RunFolder(options.outdir / parser.model_name))
             return
+        if not options.generator.exists():
+            raise UserError(
+                f"generator {options.generator} cannot be read: No such file or directory: "
+                f"{_advice(options.generator, parser.model_name)}"
+            )
         generator = load_generator(options.generator, build)
         if options.mode is Mode.EVALUATE:
             from common.evaluation.evaluate import evaluate_generator  # scikit-learn is slow
@@ -49,3 +58,15 @@ def run_program(
             export_generator(generator, options.export, options.overwrite)
         else:
             sample(generator, options)
+
+
+def _advice(missing: Path, model_name: str) -> str:
+    """Where the generator may be that the user has named."""
+    others = [str(file) for file in missing.parent.glob("*.h5")] if missing.parent.is_dir() else []
+    near = get_close_matches(str(missing), others, 1)
+    included = PROJECT / "pretrained" / f"{model_name}.h5"
+    if near:
+        return f"did you mean {near[0]}?"
+    if included.exists():
+        return f"train one first, or give the one that is included, {included}"
+    return "train one first"

@@ -188,6 +188,11 @@ def test_missing_files(fails, program, tmp_path):
     assert f"generator {missing}.h5 cannot be read: No such file" in fails(
         program, "--generator", f"{missing}.h5"
     )
+    (tmp_path / "my_gan.h5").touch()
+    assert fails(program, "--generator", f"{tmp_path / 'mygan.h5'}").endswith(
+        f"did you mean {tmp_path / 'my_gan.h5'}?"
+    )
+    assert fails(program, "-g", "elsewhere/x.h5").endswith(f"pretrained/{program.MODEL_NAME}.h5")
     assert "'' given, a file or a folder expected" in fails(program, "--generator=")
 
 
