@@ -200,7 +200,7 @@ def _print_best(run: Run) -> None:
     of_last = best.frechet_distances.get(run.options.train_steps)
     figures = f"Frechet distance {best.frechet_distance:.3g} of {best.samples:,} images"
     if of_last is None:
-        file, which = folder.best, f"so far: {folder.best}, of step {best.steps}"
+        file, which = folder.best, f" so far: {folder.best}, of step {best.steps}"
     elif best.steps == run.options.train_steps:
         file, which = folder.generator, f": {folder.generator}, the last one"
     else:
