@@ -21,7 +21,6 @@ if __name__ == "__main__":
 from common import runtime  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
-
 from keras import Input, KerasTensor, Model
 from keras.layers import (
     Activation,

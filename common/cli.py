@@ -133,7 +133,6 @@ class Parser(CommandParser):
     def __init__(self, model_name: str, description: str, conditional: bool = False) -> None:
         super().__init__(f"{model_name}.py", description, _examples(model_name, conditional))
         self.model_name = model_name
-        self.conditional = conditional
         groups: dict[str, Any] = {
             title: self.add_argument_group(title) for title in ("with --generator", "training")
         }

@@ -100,7 +100,7 @@ def _is_alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:  # it is another user's
-        return True
+        pass
     return True
 
 

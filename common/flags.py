@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import enum
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from common.data.formats import MAX_PIXELS
 from common.files import kind_of
 
 
@@ -130,7 +132,7 @@ seed_number = whole_number(0, 2**32 - 1)
 
 def side(text: str) -> int:
     """The type of the side of square images."""
-    number = whole_number(4, 256)(text)
+    number = whole_number(4, math.isqrt(MAX_PIXELS))(text)
     if number % 4:
         raise argparse.ArgumentTypeError(f"{text!r} given, a multiple of 4 expected")
     return number

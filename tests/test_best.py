@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import shlex
+import shutil
 
 import keras
 import numpy as np
@@ -16,12 +17,14 @@ from common.errors import UserError
 from common.evaluation.classifier import Classifier, build_classifier
 from common.evaluation.evaluator import Evaluator, evaluation_inputs
 from common.evaluation.metrics import frechet_distance
+from common.files import write_file
 from common.gan.batches import generate
 from common.gan.saving import load_generator
-from common.runs.best import Best, read_best
+from common.runs.best import Best, read_best, write_best
 from common.runs.folder import RunFolder
 from common.training.callbacks import best
 from common.training.callbacks.best import KeepBest
+from common.training.train import _print_best
 from conftest import ROOT, Gan, randomized
 
 SEED = 7
@@ -229,3 +232,30 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     assert command[:2] == ["python", "dcgan_mnist.py"]
     dcgan_mnist.main([*command[2:], f"--outdir={tmp_path}", "--seed=0"])
     assert (tmp_path / "test_outputs" / "00000.png").exists()
+
+
+OF_2000 = "(Frechet distance 1.5 of 2,000 images"
+
+
+@pytest.mark.parametrize(
+    ("distances", "line"),
+    [
+        ({7: 1.5}, f"best generator so far: {{best}}, of step 7 {OF_2000})."),
+        ({40000: 1.5}, f"best generator: {{last}}, the last one {OF_2000})."),
+        (
+            {7: 1.5, 40000: 2.25},
+            f"best generator: {{best}}, of step 7 {OF_2000}; that of {{last}}, the last one, "
+            "is 2.25).",
+        ),
+    ],
+)
+def test_the_last_line_of_a_run(gan, capsys, distances, line):
+    """Of a stopped run, of one that ends with its best generator, and of one that does not."""
+    _, _, run = gan.built(8)
+    write_file(run.folder.best, b"")
+    write_best(run.folder, Best(min(distances), 2000, distances))
+    capsys.readouterr()
+    _print_best(run)
+    expected = line.format(best=run.folder.best, last=run.folder.generator)
+    assert capsys.readouterr().out.startswith(f"{expected} Draw with it: python cgan_mnist.py ")
+    shutil.rmtree(run.options.outdir)

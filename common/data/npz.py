@@ -34,7 +34,7 @@ def read_npz(path: Path, part: str, labels_only: bool) -> Raw:
         UserError: It cannot be read, or has no such images.
     """
     with _Archive(path) as archive:
-        if archive.names == ["arr_0"] and (has_numpy_files(path.parent)):
+        if archive.names == ["arr_0"] and has_numpy_files(path.parent):
             return read_numpy_files(path.parent, part, labels_only)
         images, labels = archive.first_of(_IMAGES[part]), archive.first_of(_LABELS[part])
         if images is None:

@@ -67,7 +67,7 @@ class Run:
     x_train: np.ndarray
     y_train: np.ndarray | None
     rng: np.random.Generator
-    _config: bytes = b""  # what config.json holds
+    _config: bytes = dataclasses.field(default=b"", init=False)  # what config.json holds
 
     @property
     def name(self) -> str:

@@ -37,7 +37,6 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
         name: The name of the model; it names the folder and the generator's file.
         options: The options of the command. With `resume`, the run in the folder is resumed, and
             flags that were not given are taken from its start.
-
         conditional: Whether the GAN takes labels. Without, a data set needs none.
 
     Raises:

@@ -85,12 +85,13 @@ class KeepBest(StepCallback):
         logs.update(metrics)
         names = [name for name in metrics if not name.startswith("share_of_")]
         line = ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.4g}" for name in names)
-        if steps in self._candidates():
+        candidates = self._candidates()
+        if steps in candidates:
             save_generator(self.generator, self.folder.candidate(steps))
-            kept = {self.folder.candidate(number) for number in self._candidates()}
+            kept = {self.folder.candidate(number) for number in candidates}
             for file in set(self.folder.candidates()) - kept:
                 file.unlink()
-        if steps == self._candidates()[0]:
+        if steps == candidates[0]:
             self._set_best(Best(steps, SAMPLES, {steps: metrics["frechet_distance"]}))
             line += f"; the lowest so far: {self.folder.best}"
         print(f"after {steps} steps: {line}", flush=True)
