@@ -199,6 +199,7 @@ def test_evaluations_are_the_default_where_the_classifier_ships(tmp_path, small_
     assert interval_of(tmp_path, tmp_path / "small.npz") == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     """A good generator, and then D learns too fast: the best one is from before, and it is said."""
     monkeypatch.setattr(best, "SAMPLES", 300)

@@ -209,6 +209,7 @@ def peak_memory(program, arguments):
 
 @needs_proc
 @pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
+@pytest.mark.slow
 def test_a_run_on_mnist_stays_below_1500_megabytes(name, tmp_path):
     status, out, err = run(tmp_path, peak_memory, name, ["--train-steps=3", "--save-interval=2"])
     assert status == 0, err
