@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from common import runtime
 from common.gan.models import compile_model
@@ -15,7 +16,7 @@ CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_convolutions_alone_compute_in_it(gan, precision):
-    for network in gan.models(8, precision)[:2]:
+    for network in gan.models(12, precision)[:2]:
         convolutions = [layer for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
         assert len(convolutions) == 4
         for layer in network.layers:
@@ -23,6 +24,33 @@ def test_convolutions_alone_compute_in_it(gan, precision):
             assert layer.compute_dtype == expected, layer.name
         assert network.output.dtype == "float32"
         assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_size", [4, 8, 12, 16, 20, 24, 28])
+def test_gradients_of_small_feature_maps(gan, rng, image_size):
+    """Close to float32, whatever the memory held before that TensorFlow writes them to."""
+    generator, discriminator, _ = gan.models(image_size, "bfloat16")
+    for layer in (*generator.layers, *discriminator.layers):
+        if not isinstance(layer, CONVOLUTIONS):
+            continue
+        inputs = tf.constant(rng.normal(size=(16, *layer.input.shape[1:])), tf.float32)
+        weights = tf.constant(rng.normal(size=(16, *layer.output.shape[1:])), tf.float32)
+
+        def gradient(layer, inputs=inputs, weights=weights):
+            with tf.GradientTape() as tape:
+                outputs = tf.cast(layer(inputs), tf.float32)
+                loss = tf.reduce_sum(outputs * weights)
+            return tape.gradient(loss, layer.kernel.value).numpy()
+
+        in_float32 = type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+        in_float32.build(layer.input.shape)
+        in_float32.set_weights(layer.get_weights())
+        expected = gradient(in_float32)
+        for _ in range(5):
+            for dtype in (tf.float32, tf.bfloat16):
+                tf.fill(layer.kernel.shape, tf.constant(float("nan"), dtype))
+            np.testing.assert_allclose(gradient(layer), expected, atol=0.02 * abs(expected).max())
 
 
 @pytest.mark.parametrize("engine", ["train_on_batch", "compiled"])

@@ -9,6 +9,8 @@ import keras
 
 from common.gan.keras2 import RMSprop, decaying
 
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
+
 # What a layer computes apart from its weights, and what that is where a configuration does not say.
 _SETTINGS = (
     *("units", "filters", "kernel_size", "strides", "padding", "output_padding", "dilation_rate"),
@@ -30,6 +32,9 @@ _PASSING = {"InputLayer", "Reshape", "Flatten", "Dropout", "SpatialDropout2D", "
 def compile_model(model: keras.Model, lr: float, decay: float) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
+    Convolutions of a single pixel compute in float32 whatever their dtype: the rest of their kernel
+    only ever sees padding, and in bfloat16 oneDNN leaves its gradient uninitialized.
+
     A model that computes in float16 gets a loss scale (Micikevicius et al.: Mixed Precision
     Training, 2017, arXiv:1710.03740), because many gradients are smaller than float16's smallest
     number.
@@ -40,8 +45,11 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
         decay: Decay of RMSprop.
     """
     optimizer = RMSprop(decaying(lr, decay))
-    networks = [getattr(part, "layers", [part]) for part in model.layers]
-    if any(layer.compute_dtype == "float16" for layers in networks for layer in layers):
+    layers = [x for part in model.layers for x in getattr(part, "layers", [part])]
+    for layer in layers:
+        if isinstance(layer, _CONVOLUTIONS) and _sees_one_pixel(layer):
+            layer.dtype_policy = "float32"
+    if any(layer.compute_dtype == "float16" for layer in layers):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     model.compile(
         loss="binary_crossentropy",
@@ -49,6 +57,10 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
         metrics=["accuracy"],
         jit_compile=False,  # XLA, which Keras may choose, takes 10 times as long on a CPU
     )
+
+
+def _sees_one_pixel(convolution: keras.Layer) -> bool:
+    return max(*convolution.input.shape[1:3], *convolution.output.shape[1:3]) == 1
 
 
 def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: str) -> keras.Model:
