@@ -8,7 +8,7 @@ import pytest
 from common.data.dataset import MNIST, load_data
 from common.errors import UserError
 from common.evaluation import classifier
-from common.evaluation.classifier import classifier_for, train_classifier
+from common.evaluation.classifier import classifier_for, digit_accuracy, train_classifier
 from common.gan.batches import scaled
 
 
@@ -22,7 +22,7 @@ def greys(tmp_path_factory):
         noise = rng.integers(0, 60, (count, 8, 8))
         return (noise + 60 * labels[:, np.newaxis, np.newaxis]).astype(np.uint8), labels
 
-    (x_train, y_train), (x_test, y_test) = part(1600), part(120)
+    (x_train, y_train), (x_test, y_test) = part(200), part(120)
     path = tmp_path_factory.mktemp("greys") / "set.npz"
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     return path
@@ -50,16 +50,33 @@ def test_mnist_in_idx_files_has_the_same_one(tmp_path):
 
 def test_it_learns_and_a_seed_repeats_it(greys):
     images, labels = load_data(greys)
-    first, again = (train_classifier(images, labels, seed=3, epochs=2) for _ in range(2))
-    other = train_classifier(images, labels, seed=4, epochs=2)
+    first, again = (train_classifier(images, labels, seed=3, min_updates=40) for _ in range(2))
+    other = train_classifier(images, labels, seed=4, min_updates=40)
     for a, b in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     assert (first.model.get_weights()[0] != other.model.get_weights()[0]).any()
 
 
-def test_the_command(greys, tmp_path, capsys, monkeypatch):
-    # a fortieth of MNIST needs more of them
-    monkeypatch.setattr(train_classifier, "__defaults__", (classifier.SEED, 20))
+@pytest.mark.slow
+def test_a_small_data_set_is_learned():
+    images, labels = load_data()
+    x_test, y_test = load_data(part="test")
+    classifier = train_classifier(images[:300], labels[:300])
+    _, predicted = classifier.predict(scaled(x_test[:1000]))
+    assert digit_accuracy(predicted, y_test[:1000]) > 0.8
+
+
+def test_rounds_go_on_as_long_as_they_help(greys, rng):
+    """A round of so few updates does not learn four greys, and nothing learns random labels."""
+    images, labels = load_data(greys)
+    accuracies = []
+    for y in (labels, rng.permutation(labels)):
+        _, predicted = train_classifier(images, y, min_updates=0).predict(scaled(images))
+        accuracies.append(digit_accuracy(predicted, y))
+    assert accuracies[0] > 0.95 > 0.5 > accuracies[1]
+
+
+def test_the_command(greys, tmp_path, capsys):
     classifier.main([f"--data={greys}", f"--outdir={tmp_path}"])
     printed = capsys.readouterr().out
     share = re.search(r"it reads ([\d.]+)% of the 120 test images as what they are", printed)
@@ -88,4 +105,5 @@ def test_the_command_without_test_images(tmp_path, capsys, small_data):
     with pytest.raises(SystemExit) as ended:
         classifier.main([f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}"])
     assert ended.value.code == 2
+    assert not list(tmp_path.glob("classifier*"))
     assert "has no array x_test, only x_train, y_train" in capsys.readouterr().err

@@ -95,6 +95,7 @@ def evaluate(
         "test_images": len(evaluator.images),
         "training_images": count,
         "classifier_accuracy": evaluator.accuracy,
+        "warning": evaluator.warning,
         "k": K,
         "generated": evaluator.metrics(features, predicted, requested)
         | prdc(evaluator.features, features, K)._asdict(),

@@ -8,10 +8,13 @@ import numpy as np
 from common.data.dataset import load_data
 from common.data.formats import num_classes
 from common.errors import UserError
-from common.evaluation.classifier import Classifier, Part, classifier_for
+from common.evaluation.classifier import Classifier, Part, classifier_for, digit_accuracy
 from common.evaluation.metrics import frechet_distance, total_variation
 from common.gan.batches import Latent, scaled
 from common.options import MIN_SAMPLES, Options
+
+# A classifier that reads fewer of the test images rightly makes poor metrics.
+_GOOD_CLASSIFIER = 0.9
 
 
 def evaluation_inputs(
@@ -48,6 +51,16 @@ class Evaluator:
         self.accuracy = digit_accuracy(predicted, labels)
         self.class_histogram = np.bincount(labels, minlength=self.num_labels)
 
+    @property
+    def warning(self) -> str | None:
+        """One line on a classifier that reads the test images badly; None if it reads them well."""
+        if self.accuracy >= _GOOD_CLASSIFIER:
+            return None
+        return (
+            f"the classifier reads only {self.accuracy:.0%} of the test images as what they are, "
+            "so metrics say little: more training images with right labels make a better one"
+        )
+
     def frechet_distance(self, features: np.ndarray) -> float:
         """The Frechet distance of the features of some images from those of the test images."""
         return frechet_distance(self.features, features)
@@ -70,11 +83,6 @@ class Evaluator:
         metrics["distance_from_data"] = total_variation(counts, self.class_histogram)
         shares = {f"share_of_{i}": n / len(predicted) for i, n in enumerate(counts.tolist())}
         return metrics | shares
-
-
-def digit_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
-    """How often the classifier predicts these labels: a share from 0 to 1."""
-    return float(np.mean(predicted == labels))
 
 
 def make_evaluator(

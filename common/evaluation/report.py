@@ -80,6 +80,8 @@ def table(report: dict[str, Any]) -> str:
         )
     else:
         lines.append(f"The classifier reads {report['classifier_accuracy']:.2%} of the test images")
+    if report["warning"]:
+        lines.append(f"Warning: {report['warning']}")
     return "\n".join(lines)
 
 
@@ -96,9 +98,10 @@ def plot_report(report: dict[str, Any], found: NearestTrainingImages, path: Path
     """
     pairs = found.pairs
     grid = image_grid(pairs.reshape(-1, *pairs.shape[2:]), columns=pairs.shape[1])
-    height, width = grid.shape
+    height = grid.shape[0]
     margin, left, diagrams = 50, 110, 360
-    total = (left + width + margin, margin + height + diagrams)
+    # the diagrams need some width, however small the images are
+    total = (left + max(grid.shape[1], 906) + margin, margin + height + diagrams)
     figure = Figure(figsize=(total[0] / DPI, total[1] / DPI), dpi=DPI)
     FigureCanvasAgg(figure)
     figure.figimage(rgb(grid), xo=left, yo=diagrams)

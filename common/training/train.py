@@ -171,6 +171,8 @@ def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
             "classifier of an evaluation learns: add them, or give --evaluate-interval 0"
         )
     evaluator = make_evaluator(generator, options, (run.x_train, run.y_train), may_train)
+    if evaluator.warning:
+        print(f"warning: {evaluator.warning}", file=sys.stderr)
     assert options.seed is not None  # start_run has drawn one
     return KeepBest(
         generator,
