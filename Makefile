@@ -24,7 +24,7 @@ help:
 	@echo "$$HELP"
 
 dcgan cgan: $(VENV)/installed
-	$(VENV)/bin/python $@_mnist.py $(ARGS)
+	MAKE_TARGET=$@ $(VENV)/bin/python $@_mnist.py $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)

@@ -8,6 +8,7 @@ from common import startup  # first, for it handles Ctrl-C from here on
 import argparse
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -158,6 +159,14 @@ class Parser(CommandParser):
         except UserError as error:
             self.error(str(error))
         return options
+
+
+def command(model_name: str, *arguments: str) -> str:
+    """A command that the user can copy, with `make` if that is how the program was started."""
+    target = os.environ.get("MAKE_TARGET")  # the Makefile sets it
+    if target:
+        return f"make {target} ARGS={shlex.quote(shlex.join(arguments))}"
+    return shlex.join(["python", f"{model_name}.py", *arguments])
 
 
 def _group_of(flag: Flag) -> str:

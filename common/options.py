@@ -266,6 +266,13 @@ class Options:
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
         }
 
+    def to_resume(self) -> list[str]:
+        """The flags with which this run is resumed in the same way."""
+        flags = ["--resume"]
+        flags += [f"--outdir={self.outdir}"] if self.outdir != Path() else []
+        flags += [f"--strategy={self.strategy}"] if self.strategy != "none" else []
+        return flags + ([f"--devices={','.join(self.devices)}"] if self.devices else [])
+
     def completed_by(self, flags: dict[str, Any]) -> Options:
         """These options, with the flags of a run in place of defaults.
 

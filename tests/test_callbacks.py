@@ -28,7 +28,9 @@ def test_signals_that_are_ignored_stay_so():
         signal.signal(signal.SIGINT, interrupt)
 
 
-def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path):
+def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, monkeypatch):
+    """And an early one."""
+    monkeypatch.setattr("common.training.callbacks.grid.EARLY", 3)
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
@@ -36,7 +38,7 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path):
     grids = SampleGrid(generator, noise_input, folder.grid)
     randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)
-    names = ["00002.png", "00004.png", "00005.png"]
+    names = ["00002.png", "00003.png", "00004.png", "00005.png"]
     assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image

@@ -1,6 +1,7 @@
 """The command line: defaults are the chapter's, and every mistake gets one line."""
 
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -62,6 +63,18 @@ def test_help_shows_examples(program, capsys):
     # every example is a command line that the parser takes
     for line in re.findall(rf"python {name}.py (-.*?)  ", text):
         cli.Parser(name, "", conditional=True).options(line.split())
+
+
+def test_commands_to_copy(monkeypatch):
+    """As the user has started the program."""
+    options = cli.Parser("dcgan_mnist", "").options(["--outdir=my runs"])
+    shell = cli.command("dcgan_mnist", *options.to_resume())
+    assert shell == "python dcgan_mnist.py --resume '--outdir=my runs'"
+    monkeypatch.setenv("MAKE_TARGET", "dcgan")
+    assert cli.command("dcgan_mnist", "--resume") == "make dcgan ARGS=--resume"
+    made = shlex.split(cli.command("dcgan_mnist", *options.to_resume()))
+    assert made[:2] == ["make", "dcgan"]
+    assert shlex.split(made[2].removeprefix("ARGS=")) == ["--resume", "--outdir=my runs"]
 
 
 @pytest.mark.parametrize("flag", ["--train-steps", "--batch-size", "--save-interval"])

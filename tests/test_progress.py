@@ -138,6 +138,17 @@ def test_a_bar_on_a_terminal(data, tmp_path):
     np.testing.assert_allclose(float(shown[0]), means[0], atol=0.00051)
 
 
+def test_a_control_character_leaves_no_second_bar():
+    """A terminal shows ^C where the cursor is."""
+    history = [StepRecord(0.556, 0.73, 1.062, 0.29, 0.215)] * 100
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80)
+    with ProgressBar("cgan_mnist", 40000, history, console):
+        written.write("^C^C")
+    (line,) = on_a_screen(written.getvalue().encode(), 80)
+    assert "100/40000" in line
+
+
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_all_figures_fit(width):
     """Of the chapter's 40,000 steps, at the width of an old terminal, and from the start."""

@@ -254,6 +254,12 @@ def test_a_config_that_holds_nonsense(start, started, flag, value):
         start("--resume")
 
 
+def test_a_history_without_checkpoints(start, started):
+    (started / "checkpoints" / "00007.npz").unlink()
+    with pytest.raises(UserError, match=r"holds no checkpoint any more, .*or give --overwrite"):
+        start("--resume")
+
+
 def test_checkpoints_without_their_config(start, started):
     (started / "config.json").unlink()
     with pytest.raises(UserError, match=r"config.json is missing, .*or give --overwrite"):

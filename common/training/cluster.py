@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from common.errors import MAX_QUOTED, UserError, first_line
+from common.training.rendezvous import wait_for_all
 
 # More than anybody has; their addresses have to fit into a command line.
 _MAX_WORKERS = 1000
@@ -34,50 +30,20 @@ def multiworker_strategy(cluster: dict, task: dict, timeout: int) -> tf.distribu
         timeout: Seconds to wait, for this and for each step.
 
     Raises:
-        UserError: This worker cannot listen at its address.
+        UserError: A worker has not arrived, or this one cannot listen at its address.
     """
     address = cluster[task["type"]][task["index"]]
-    others = [worker for workers in cluster.values() for worker in workers if worker != address]
+    wait_for_all([*cluster.get("chief", []), *cluster.get("worker", [])], address, timeout)
     # A worker that dies is detected by heartbeat, one that hangs by this timeout.
     waiting = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    # TensorFlow would wait without end, and with Python's lock held, for a worker that ends now.
+    faulthandler.dump_traceback_later(timeout, exit=True, file=2)
     try:
-        with _ending_after(
-            timeout,
-            f"error: not all of {', '.join(others)} have arrived within {timeout} s: see whether "
-            "they run and can be reached from here, or give a longer --worker-timeout",
-        ):
-            return tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting)
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting)
     except tf.errors.OpError as error:
         raise UserError(f"cannot be the worker {address}: {first_line(error)}") from error
-
-
-@contextmanager
-def _ending_after(timeout: int, message: str) -> Iterator[None]:
-    """Ends this process if the code in the context takes too long.
-
-    TensorFlow waits for a cluster in C++ code that holds Python's lock: no other thread runs, and
-    no signal handler. So another process watches the time, and Ctrl-C gets the system's handler.
-    """
-    watch = (
-        "import os, select, sys\n"
-        "if not select.select([0], [], [], float(sys.argv[1]))[0]:\n"  # until its input is closed
-        "    print(sys.argv[3], file=sys.stderr, flush=True)\n"
-        "    os.kill(int(sys.argv[2]), 9)\n"
-    )
-    line = f"{Path(sys.argv[0]).name}: {message}"
-    watcher = subprocess.Popen(
-        [sys.executable, "-S", "-c", watch, str(timeout), str(os.getpid()), line],
-        stdin=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is not for it
-    )
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        watcher.communicate()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def cluster_from_environment() -> tuple[dict[str, list[str]], dict[str, Any]]:

@@ -108,6 +108,12 @@ def _resumed(folder: RunFolder, options: Options, load: Load) -> tuple[Settings,
                 "leave it out, or give another --outdir"
             )
     steps = folder.checkpoints.steps()
+    if not steps and folder.history.exists():
+        raise UserError(
+            f"{folder.checkpoints.folder} holds no checkpoint any more, without which the run in "
+            f"{folder} cannot be resumed: put one back, or give --overwrite in place of --resume "
+            "to start anew"
+        )
     if options.train_steps < steps:
         raise UserError(
             f"argument --train-steps: {options.train_steps} given, the run in {folder} has already "

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 
 import keras
 import numpy as np
 
+from common.cli import command
 from common.errors import UserError
 from common.evaluation.evaluator import make_evaluator
 from common.files import packed, unpacked
@@ -25,7 +24,7 @@ from common.runs.checkpoints import TrainingState
 from common.runs.run import Run
 from common.training.callbacks.best import KeepBest
 from common.training.callbacks.curves import DrawCurves
-from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.grid import EARLY, SampleGrid
 from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
 from common.training.callbacks.health import Health
 from common.training.callbacks.progress import progress
@@ -77,6 +76,7 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
                 checkpoint_interval,
                 options.evaluate_interval or checkpoint_interval,
                 HEALTH_INTERVAL,
+                EARLY,
             ],
             steps_per_execution=step.steps_per_execution,
             any_worker=workers.any,
@@ -208,17 +208,16 @@ def _print_best(run: Run) -> None:
     else:
         file, which = folder.best, f": {folder.best}, of step {best.steps}"
         figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
-    command = f"python {run.name}.py --generator={shlex.quote(str(file))}"
-    print(f"best generator{which} ({figures}). Draw with it: {command}", flush=True)
+    draw = command(run.name, f"--generator={file}")
+    print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
 
 
 def _exit_stopped(run: Run, steps: int, number: signal.Signals | None) -> None:
     """Ends the program after a signal, and says how to resume the run."""
-    outdir = run.options.outdir
-    flags = f"--resume --outdir {outdir}" if outdir != Path() else "--resume"
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     print(
-        f"stopped after {steps} steps; {files if run.workers.is_chief else ''}resume with {flags}",
+        f"stopped after {steps} steps; {files if run.workers.is_chief else ''}"
+        f"resume with: {command(run.name, *run.options.to_resume())}",
         file=sys.stderr,
     )
     # if no signal has come to this process, one has come to another worker

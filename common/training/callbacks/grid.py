@@ -12,9 +12,14 @@ from common.gan.batches import generate
 from common.pictures import image_grid, save_picture
 from common.training.callbacks.base import StepCallback
 
+# A first picture comes after so many steps, for a first try that lasts a few minutes.
+EARLY = 100
+
 
 class SampleGrid(StepCallback):
     """Draws images of the same noise at each save interval and at the end (figure 4.2.2).
+
+    And once after `EARLY` steps.
 
     Args:
         generator: The generator.
@@ -33,8 +38,17 @@ class SampleGrid(StepCallback):
         self.noise_input = noise_input
         self.file = file
 
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws the early grid."""
+        if self.step + 1 == EARLY:
+            self.draw()
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws the grid.
+        """Draws the grid of a save interval."""
+        self.draw()
+
+    def draw(self) -> None:
+        """Draws a grid.
 
         Raises:
             UserError: The file cannot be written.

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 import keras
 import numpy as np
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
@@ -69,6 +70,24 @@ class LogLine(StepCallback):
             print(self.LINE % {"step": self.step, **logs}, flush=True)
 
 
+class _Bar(Progress):
+    """A bar that leaves room for the ^C that a terminal shows where the cursor is.
+
+    On a line that is full it would go to the next one, and the bar would be drawn there anew.
+    """
+
+    def get_renderable(self) -> RenderableType:
+        """The bar, narrower than the console."""
+        return _Narrower(super().get_renderable())
+
+
+class _Narrower(NamedTuple):
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(options.max_width - len("^C^C")))
+
+
 class ProgressBar(StepCallback):
     """A live bar for the whole run, shown while the context is open.
 
@@ -91,7 +110,7 @@ class ProgressBar(StepCallback):
         super().__init__()
         self.history = history
         self.train_steps = train_steps
-        self._bar = Progress(
+        self._bar = _Bar(
             TextColumn(name),
             # the only column that shrinks on a narrow terminal
             BarColumn(bar_width=None),

@@ -65,8 +65,9 @@ class SaveState(keras.callbacks.Callback):
         if steps == self._saved:
             return
         self.run.keep()
-        self.write_history()
+        # first, because a history without a checkpoint shows that one has been removed
         self.run.folder.checkpoints.save(self.state)
+        self.write_history()
         self._saved = steps
 
     def write_history(self) -> None:
