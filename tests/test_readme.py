@@ -4,6 +4,7 @@ import re
 import shlex
 from functools import cache
 
+import numpy as np
 import pytest
 
 import cgan_mnist
@@ -82,6 +83,23 @@ def test_commands_are_understood(name, monkeypatch, tmp_path):
     for given in parsed:
         if str(given.generator).startswith("pretrained"):
             assert (ROOT / given.generator).exists()
+
+
+@pytest.mark.slow
+def test_snippets_run_as_printed(monkeypatch, tmp_path):
+    """In their order, but for a shorter training; exported is what the manual exports."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
+    cgan_mnist.main(["--generator=pretrained/cgan_mnist.h5", "--export=cgan_mnist.onnx"])
+    ran = []
+    for name in ("README.md", "docs/manual.md"):
+        for snippet in re.findall(r"^```python\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE):
+            names = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
+            exec(snippet.replace('"2000"', '"2"'), names)
+            ran.append(names["images"].shape)
+    assert ran == [(20, 28, 28, 1), (20, 28, 28), (16, 28, 28, 1), (20, 28, 28)]
+    assert (tmp_path / "runs" / "cgan_mnist.h5").exists()
+    assert (tmp_path / "letters.npz").exists()
 
 
 def test_each_flag_is_told_of_and_no_other(capsys, monkeypatch):

@@ -1,17 +1,21 @@
 """Which run a folder holds, and who may have it."""
 
 import json
+import re
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from common import runtime
 from common.cli import Parser
 from common.data.dataset import MNIST
 from common.errors import UserError
 from common.training.start import start_run
+from conftest import ROOT
 from processes import HANG_SECONDS, spawn
 
 
@@ -109,6 +113,33 @@ def test_the_projects_own_data_is_found_where_the_project_is(start):
     config = json.loads(run.folder.config.read_text())
     assert config["flags"]["data"] == "data/mnist.npz"
     assert start("--resume", data=None).options.data == MNIST
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU is another matter")
+@pytest.mark.parametrize(
+    ("section", "flags", "cpu_info"),
+    [
+        ("2 CPU cores with avx512_bf16", "compiled, bfloat16", "flags : fpu avx512_bf16"),
+        ("2 CPU cores with AVX2 only", "compiled", "flags : fpu avx2"),
+    ],
+)
+def test_a_faster_way_is_named(start, tmp_path, capsys, monkeypatch, section, flags, cpu_info):
+    """With what benchmarks/RESULTS.md says; not to a user who has chosen."""
+    (tmp_path / "cpuinfo").write_text(cpu_info)
+    monkeypatch.setattr(runtime, "_CPU_INFO", tmp_path / "cpuinfo")
+    table = (ROOT / "benchmarks" / "RESULTS.md").read_text().split(f"## {section}\n")[1]
+    slow, fast = (
+        float(re.search(rf"^\| engine {name} \| ([\d.]+)", table, re.MULTILINE)[1])
+        for name in ("train_on_batch", flags)
+    )
+    run = start("--seed=1")
+    percent = re.search(r"\n--engine compiled.* takes about (\d+)% of", capsys.readouterr().out)[1]
+    assert float(percent) == pytest.approx(100 * fast / slow, abs=2)
+    run.claim()
+    run.close()
+    for chosen in ("--resume", "--overwrite --engine=train_on_batch"):
+        start(*chosen.split()).close()
+        assert "of the time here" not in capsys.readouterr().out
 
 
 def test_a_seed_that_was_not_given_is_known_all_the_same(start):
