@@ -14,7 +14,14 @@ from common import cli
 from conftest import ROOT
 
 PROGRAMS = {"dcgan_mnist": dcgan_mnist, "cgan_mnist": cgan_mnist}
-PAGES = ["README.md", "RESULTS.md", "docs/manual.md", "benchmarks/RESULTS.md", "data/README.md"]
+PAGES = [
+    "README.md",
+    "README.zh-CN.md",
+    "RESULTS.md",
+    "docs/manual.md",
+    "benchmarks/RESULTS.md",
+    "data/README.md",
+]
 
 
 @cache
@@ -23,9 +30,9 @@ def page(name):
 
 
 def anchors(text):
-    """Of the headings, as web pages that show Markdown name them."""
+    """Of the headings, in their order, as web pages that show Markdown name them."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -61,7 +68,7 @@ def commands(name):
     ]
 
 
-@pytest.mark.parametrize("name", PAGES[:3])
+@pytest.mark.parametrize("name", PAGES[:4])
 def test_commands_are_understood(name, monkeypatch, tmp_path):
     """By the programs' own command line; what they would do, other tests do."""
     monkeypatch.chdir(tmp_path)
@@ -114,6 +121,45 @@ def test_each_flag_is_told_of_and_no_other(capsys, monkeypatch):
     of_others = {"--samples_per_plugin"}  # TensorBoard's, and sbatch's
     of_others |= {"--nodes", "--ntasks-per-node", "--gpus-per-task", "--requeue"}
     assert (told | set(re.findall(flag, page("README.md")))) - flags == of_others
+
+
+def parts(name):
+    """A page below its first line, as code blocks, headings, paragraphs, list items, cells."""
+    text = page(name).partition("\n\n")[2]
+    for position, anchor in enumerate(anchors(text)):
+        text = text.replace(f"](#{anchor})", f"](#{position})")
+    found = []
+    for piece in re.split(r"^(```.*?^```)$", text, flags=re.DOTALL | re.MULTILINE):
+        if piece.startswith("```"):
+            found.append(piece)
+        else:
+            prose = re.split(r"\n\n|\n(?=[|-] )| \| ", piece.strip())
+            found += [" ".join(part.split()) for part in prose]
+    return found
+
+
+def facts(part):
+    """What no translation changes: the kind of part, its code, numbers and link targets."""
+    kind = re.match(r"[#|-]*", part)[0]
+    if part.startswith("```"):
+        kind, part = re.sub(r" *#.*", "", part), " ".join(re.findall(r"#.*", part))
+    digits = {"ones": "1", "sixes": "6", "eights": "8"}
+    named = r"\b(few|many|\d+) (ones|sixes|eights)\b"
+    part = re.sub(named, lambda match: f"{match[1]} {digits[match[2]]}", part)
+    shared = r"`[^`]+`|\]\([^)]+\)|(?<!\w)\d+(?:[.,]\d+)*%?"
+    return kind, sorted(re.findall(shared, part))
+
+
+def test_the_readme_says_the_same_in_both_languages():
+    english, chinese = parts("README.md"), parts("README.zh-CN.md")
+    for one, other in zip(english, chinese, strict=False):
+        assert facts(one) == facts(other), f"\n{one}\n\n{other}"
+    assert len(english) == len(chinese)
+
+
+def test_the_readmes_link_to_each_other():
+    assert page("README.md").startswith("[中文](README.zh-CN.md)\n\n# ")
+    assert page("README.zh-CN.md").startswith("[English](README.md)\n\n# ")
 
 
 def test_the_results_are_those_of_the_evaluations():
