@@ -92,9 +92,9 @@ class Options:
         modes=EVALUATE,
     )
     export: Path | None = flag(
-        None, file_named(".keras", ".onnx", ""), "FILE",
-        "write the generator in another format: .keras, .onnx, or, without a suffix, a folder "
-        "with a TensorFlow SavedModel",
+        None, file_named(".html", ".keras", ".onnx", ""), "FILE",
+        "write the generator in another format: .html, a page that draws in any browser, .keras, "
+        ".onnx, or, without a suffix, a folder with a TensorFlow SavedModel",
         modes=EXPORT,
     )
     digit: list[str] | None = flag(

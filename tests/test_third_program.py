@@ -111,8 +111,9 @@ def test_it_samples_evaluates_and_exports(program, folder, capsys):
     program.main([*common, "--evaluate", "--samples=100", f"--data={folder / 'set.npz'}"])
     report = json.loads((folder / "test_outputs" / "evaluation.json").read_text())
     assert np.isfinite(report["generated"]["frechet_distance"])
-    program.main(["-g", file, "--export", str(folder / "g.keras")])
-    (folder / "g.keras").unlink()
+    for export in (folder / "g.keras", folder / "g.html"):
+        program.main(["-g", file, "--export", str(export)])
+        export.unlink()
 
 
 def test_real_images_are_scaled_as_its_own(program):

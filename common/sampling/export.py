@@ -12,8 +12,16 @@ import keras
 import tensorflow as tf
 
 from common.errors import UserError, first_line
-from common.files import check_writable, kind_of, partial_of, refuse_to_replace, writing
+from common.files import (
+    check_writable,
+    kind_of,
+    partial_of,
+    refuse_to_replace,
+    write_file,
+    writing,
+)
 from common.gan.keras2 import BatchNormalization
+from common.sampling.page import page_of
 
 
 def export_generator(generator: keras.Model, path: Path, overwrite: bool = False) -> None:
@@ -22,12 +30,13 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
     Args:
         generator: The generator.
         path: A .keras file, for any Keras 3; an .onnx file, whose inputs have the names of the
-            generator's; or, without a suffix, a new folder for a TensorFlow SavedModel, whose
-            endpoint is `serve`.
+            generator's; an .html file, a page that draws; or, without a suffix, a new folder for a
+            TensorFlow SavedModel, whose endpoint is `serve`.
         overwrite: Whether a file of that name is replaced; a folder never is.
 
     Raises:
-        UserError: It is there already, or it cannot be written.
+        UserError: It is there already, it cannot be written, or a page cannot draw with one of the
+            generator's layers.
     """
     if path.is_dir():
         raise UserError(
@@ -36,6 +45,15 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
         )
     if not overwrite:
         refuse_to_replace(path, "--export")
+    if kind_of(path) == ".html":
+        write_file(path, page_of(generator))
+    else:
+        _convert(generator, path)
+    print(f"written to {path}", flush=True)
+
+
+def _convert(generator: keras.Model, path: Path) -> None:
+    """Has Keras write a generator in another format."""
     check_writable(path)
     # libraries write beside the destination; a rename makes the file appear
     scratch = partial_of(path)
@@ -49,7 +67,6 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
             raise OSError(first_line(error)) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    print(f"written to {path}", flush=True)
 
 
 def _export(model: keras.Model, path: Path) -> None:

@@ -1,0 +1,397 @@
+"""The page of a generator in a real browser: headless Chromium, from file://, as a reader opens it.
+
+Debian's packages chromium and chromium-driver are needed; without them these tests are skipped.
+"""
+
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver import Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from common.data.dataset import MNIST, load_data
+from common.evaluation.classifier import classifier_for
+from common.gan.batches import Latent, generate, one_hot
+from common.options import Options
+from common.sampling.page import page_of
+from common.sampling.samples import new_samples
+from pages import GENERATORS, inputs_for
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (CHROMIUM and DRIVER),
+        reason="needs a browser: apt-get install chromium chromium-driver",
+    ),
+]
+
+# Random numbers that are the same each time (mulberry32), in place of the browser's.
+SEEDED = """
+let state = 1;
+Math.random = () => {
+  state = (state + 0x6d2b79f5) | 0;
+  let t = Math.imul(state ^ (state >>> 15), 1 | state);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+};
+"""
+DRAW = """
+const [noise, labels, done] = arguments;
+Promise.all(noise.map((z, i) => gan.draw(Float32Array.from(z), labels?.[i])))
+  .then((images) => done(images.map((image) => [...image])));
+"""
+# Keeps the noise, the label and the image of each image that the page draws, in this order.
+RECORD = """
+const draw = gan.draw;
+gan.draw = async (noise, label) => {
+  const one = { noise: [...noise], label };
+  drawn.push(one);
+  const image = await draw(noise, label);
+  one.image = [...image];
+  return image;
+};
+"""
+PIXELS = """
+const { width, height } = picture;
+const { data } = picture.getContext("2d").getImageData(0, 0, width, height);
+return [width, [...data].filter((_, i) => i % 4 === 0)];
+"""
+# As if it had been pasted.
+PASTE = """
+labels.value = arguments[0];
+labels.dispatchEvent(new Event("input"));
+"""
+
+
+class Page:
+    """A page that is open in a browser.
+
+    Attributes:
+        downloads: The folder for saved pictures.
+    """
+
+    def __init__(self, driver, file):
+        self.driver = driver
+        self.url = file.as_uri()
+        self.downloads = file.parent
+        settings = {"behavior": "allow", "downloadPath": str(self.downloads)}
+        driver.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
+        for log in ("browser", "performance"):
+            driver.get_log(log)  # those of the page before
+        driver.get(self.url)
+        self.wait()
+        self.run(f"window.drawn = []; {RECORD}")
+
+    def __getitem__(self, name):
+        return self.driver.find_element(By.ID, name)
+
+    def run(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def wait(self):
+        """Until the page has drawn what it is to draw."""
+        WebDriverWait(self.driver, 60, 0.02).until(
+            lambda _: self["board"].get_attribute("aria-busy") == "false"
+        )
+
+    def draw(self, noise, labels=None):
+        """Images of the page's generator, float64 of shape (count, size, size, 1)."""
+        labels = None if labels is None else labels.tolist()
+        images = np.array(self.driver.execute_async_script(DRAW, noise.tolist(), labels))
+        size = round(images.shape[1] ** 0.5)
+        return images.reshape(-1, size, size, 1)
+
+    def type(self, text):
+        self["labels"].send_keys(Keys.CONTROL, "a")
+        self["labels"].send_keys(text)
+        self.wait()
+
+    def drawn_by(self, action):
+        """What the page draws in an action: the noise, the label and the image of each."""
+        self.run("drawn.length = 0")
+        action()
+        self.wait()
+        return self.run("return drawn")
+
+    def board(self):
+        """The picture on the board: integers of shape (height, width)."""
+        width, pixels = self.run(PIXELS)
+        return np.array(pixels).reshape(-1, width)
+
+    def saved(self):
+        """The saved picture: its file's name, and uint8 of shape (height, width)."""
+        self["save"].click()
+        WebDriverWait(self.driver, 30, 0.02).until(lambda _: [*self.downloads.glob("*.png")])
+        (file,) = self.downloads.glob("*.png")
+        picture = np.array(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
+        file.unlink()
+        assert (picture == picture[:, :, :1]).all()
+        return file.name, picture[:, :, 0]
+
+
+@pytest.fixture(scope="module")
+def driver():
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SEEDED})
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def opened(driver, tmp_path):
+    """Opens the page of a generator; in the end, nothing was requested, and there was no error."""
+    pages = []
+
+    def open_page(generator, width=1280, height=800, dark=False):
+        file = tmp_path / "page.html"
+        file.write_bytes(page_of(generator))
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        pages.append(Page(driver, file))
+        return pages[-1]
+
+    yield open_page
+    assert driver.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    requested = {
+        message["params"]["request"]["url"]
+        for message in messages
+        if message["method"] == "Network.requestWillBeSent"
+    }
+    assert pages[-1].url in requested
+    assert {url for url in requested if not url.startswith(("blob:", "data:"))} == {pages[-1].url}
+
+
+@pytest.fixture(scope="module")
+def generators():
+    """Those that more than one test opens."""
+    return {name: GENERATORS[name]() for name in ("included DCGAN", "included CGAN")}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_it_draws_what_keras_draws(opened, generators, name):
+    generator = generators.get(name) or GENERATORS[name]()
+    noise, labels = inputs_for(generator, 20)
+    inputs = [noise] if labels is None else [noise, one_hot(labels, generator.inputs[1].shape[1])]
+    expected = generate(generator, inputs)
+    assert expected.std(axis=0).mean() > 0.1
+    found = opened(generator).draw(noise, labels)
+    np.testing.assert_allclose(found, expected, atol=1e-2, rtol=0)
+    np.testing.assert_allclose(np.rint(255 * found), np.rint(255 * expected), atol=3, rtol=0)
+
+
+def tiles_of(picture, widths):
+    """The images of 28 x 28 pixels in a row of a saved picture, by the widths of what is in it."""
+    lefts = np.cumsum([0, *widths[:-1]])[np.array(widths) == 1]
+    columns = 6 + np.round(90 * lefts).astype(int)
+    return np.array([picture[6:90:3, left : left + 84 : 3] for left in columns])
+
+
+def test_typed_digits_are_read_as_these_digits(opened, generators, tmp_path):
+    """By the project's classifier, in the saved picture; it reads 99% of such digits rightly."""
+    page = opened(generators["included CGAN"])
+    classifier = classifier_for(load_data(MNIST), MNIST, tmp_path, may_train=False)
+    wrong, count = 0, 0
+    for text in ["2026-11-27", "0123456789", "9876543210", "(020) 7946 018"]:
+        page.type(text)
+        name, picture = page.saved()
+        assert name == f"{text.strip('(').replace(') ', '-').replace(' ', '-')}.png"
+        widths = [1 if character.isdigit() else 0.45 for character in text]
+        assert picture.shape == (96, np.ceil(90 * sum(widths)) + 6)
+        images = tiles_of(picture, widths)[..., np.newaxis].astype(np.float32) / 255
+        _, read = classifier.predict(images)
+        asked = [int(character) for character in text if character.isdigit()]
+        wrong += np.sum(read != asked)
+        count += len(asked)
+        assert page["picture"].get_attribute("aria-label") == f"{len(asked)} drawn images {text}"
+    assert count == 38
+    assert wrong <= 2
+
+
+def test_pictures_show_the_drawn_images(opened, generators):
+    """On the board and in a file, each pixel as a block, black for 0 and white for 1."""
+    page = opened(generators["included CGAN"])
+    image = page.drawn_by(lambda: page.type("8"))[0]["image"]
+    expected = np.rint(255 * np.array(image)).reshape(28, 28)
+    assert (expected.min(), expected.max()) == (0, 255)
+    _, picture = page.saved()
+    assert picture.shape == (96, 96)
+    np.testing.assert_array_equal(picture[6:90, 6:90], np.kron(expected, np.ones((3, 3))))
+    assert picture.sum() == 9 * expected.sum()
+    board = page.board()
+    rows, columns = (np.flatnonzero(expected.any(axis=axis)) for axis in (1, 0))
+    top, left = np.flatnonzero(board.any(axis=1))[0], np.flatnonzero(board.any(axis=0))[0]
+    scale = round((board.sum() / expected.sum()) ** 0.5)
+    assert scale >= 10
+    block = np.kron(expected[rows[0] :, columns[0] :], np.ones((scale, scale)))
+    found = board[top : top + len(block), left : left + len(block[0])]
+    np.testing.assert_array_equal(found, block[: len(found), : len(found[0])])
+
+
+def test_texts_are_read_as_by_the_programs(opened):
+    """With 47 labels a number may be one of them or several; there, `--digit` decides."""
+    generator = GENERATORS["64 pixels, 47 labels"]()
+    page = opened(generator)
+    words = ["12", "7", "046", "46", "47", "2026"]
+    latent, rng = Latent.of(generator), np.random.default_rng(0)
+    expected = new_samples(latent, rng, Options(digit=words, samples=11)).noise_class.tolist()
+    assert expected == [12, 7, 0, 4, 6, 46, 4, 7, 2, 0, 2][: len(expected)]
+    drawn = page.drawn_by(lambda: page.run(PASTE, " ".join(words)))
+    assert [one["label"] for one in drawn[:11]] == expected
+
+
+def test_what_is_no_digit_of_the_generator_is_said(opened):
+    page = opened(GENERATORS["8 pixels, 3 labels"]())
+    assert page["labels"].get_attribute("value") == "012"
+    assert page["hint"].text == "Digits 0 to 2."
+    drawn = page.drawn_by(lambda: page.run(PASTE, "\uff12a1-7"))
+    assert [one["label"] for one in drawn[:2]] == [2, 1]
+    assert page["hint"].text == "This generator draws 0 to 2 only."
+    page.type("abc")
+    assert not page["save"].is_enabled()
+    assert page["picture"].get_attribute("aria-label") == "0 drawn images abc"
+
+
+def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, generators):
+    """Noise is uniform on [-1, 1] all over the pad, and the pictures change with each move."""
+    page = opened(generators["included DCGAN"], 390, 844)
+    box = page["pad"].rect
+    centre = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+
+    def touch(kind, *points):
+        event = {"type": kind, "touchPoints": points}
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+
+    def drag(x, y):
+        """To a place that is (-1, -1) at the upper left and (1, 1) at the lower right."""
+        place = {name: centre[name] + way * box["width"] / 2 for name, way in (("x", x), ("y", y))}
+        touch("touchMove", place)
+        # browsers deliver moves once per frame
+        goal = min(max(50 * (1 + x), 0), 100)
+        WebDriverWait(page.driver, 30, 0.02).until(
+            lambda _: abs(float(page["x"].get_attribute("value")) - goal) < 2
+        )
+
+    touch("touchStart", centre)
+    walk = []
+    # the finger leaves the pad, which goes on following it
+    for x, y in [(-1.1, -1.1), (1.1, -1.1), (-1.1, 1.1), (1.1, 1.1), (0, 0), (-0.4, 0.6)]:
+        drawn = page.drawn_by(lambda x=x, y=y: drag(x, y))
+        noise = np.array([one["noise"] for one in drawn[-16:]])
+        # of 1600 numbers the mean square is 1/3, with a standard deviation of 2.2%
+        assert np.mean(noise**2) == pytest.approx(1 / 3, rel=0.1)
+        assert abs(np.mean(noise)) < 0.06
+        assert np.abs(noise).max() <= 1
+        walk.append(noise.ravel())
+    touch("touchEnd")
+    related = np.corrcoef(walk[:5])
+    assert np.abs(related[:4, :4] - np.eye(4)).max() < 0.15  # four independent vectors
+    assert related[4, :4].min() > 0.4  # the middle has a part of each
+    renewed = page.drawn_by(page["renew"].click)
+    noise = np.array([one["noise"] for one in renewed[:16]])
+    assert abs(np.corrcoef(noise.ravel(), walk[5])[0, 1]) < 0.15
+
+
+def test_all_of_it_can_be_done_with_keys(opened, generators):
+    page = opened(generators["included CGAN"])
+
+    def press(*pressed):
+        drawn = page.drawn_by(lambda: page.driver.switch_to.active_element.send_keys(*pressed))
+        return [one["image"] for one in drawn]
+
+    page.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert len(press(Keys.CONTROL, "a", Keys.CONTROL, "27")) >= 2
+    assert page["labels"].get_attribute("value") == "27"
+    visited = []
+    images = []
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ENTER):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        visited.append(page.driver.switch_to.active_element.get_attribute("id"))
+        images.append(press(key)[0])
+    assert visited == ["x", "y", "renew"]
+    assert (float(page["x"].get_attribute("value")), float(page["y"].get_attribute("value"))) == (
+        55,
+        55,
+    )
+    assert len({tuple(image) for image in images}) == 3
+    page.driver.switch_to.active_element.send_keys(Keys.TAB)
+    assert page.driver.switch_to.active_element.get_attribute("id") == "save"
+
+
+def test_screen_readers_find_names_for_everything(opened, generators):
+    page = opened(generators["included CGAN"])
+    page.type("2026")
+    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    found = {
+        (node["role"]["value"], node["name"]["value"])
+        for node in tree
+        if not node["ignored"] and "name" in node
+    }
+    assert {
+        ("heading", "A GAN draws what you type"),
+        ("textbox", "Digits"),
+        ("image", "4 drawn images 2026"),
+        ("group", "Move the dot to walk between four noise vectors."),
+        ("slider", "From left to right"),
+        ("slider", "From top to bottom"),
+        ("button", "New noise"),
+        ("button", "Save picture"),
+    } <= found
+    assert page["status"].get_attribute("textContent") == "Drawn: 2026"
+
+
+@pytest.mark.parametrize("name", ["included DCGAN", "included CGAN"])
+@pytest.mark.parametrize("size", [(1280, 800), (390, 844), (320, 568), (844, 390)])
+def test_it_is_one_screen(opened, generators, name, size):
+    page = opened(generators[name], *size)
+    root = "document.documentElement"
+    assert page.run(f"return [{root}.scrollWidth, {root}.scrollHeight]") == [*size]
+    for part in ("title", "board", "picture", "pad", "renew", "save"):
+        box = page[part].rect
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= size[0], part
+        assert box["y"] + box["height"] <= size[1], part
+        assert min(box["width"], box["height"]) >= 20
+    board = page.board()
+    assert board[1:-1, 1:-1].any()
+    assert not any(edge.any() for edge in (board[0], board[-1], board[:, 0], board[:, -1]))
+
+
+def test_it_is_light_or_dark_as_the_reader_prefers(opened, generators):
+    shades = []
+    for dark in (False, True):
+        page = opened(generators["included DCGAN"], dark=dark)
+        style = "const style = getComputedStyle(document.documentElement);"
+        colours = page.run(f"{style} return [style.color, style.backgroundColor]")
+        shades.append([sum(map(int, colour[4:-1].split(","))) / 765 for colour in colours])
+    assert shades[0][0] < 0.2 < 0.9 < shades[0][1]
+    assert shades[1][1] < 0.2 < 0.9 < shades[1][0]
+
+
+def test_a_browser_that_cannot_draw_says_so(driver, generators, tmp_path):
+    """One without WebAssembly's vectors: here, of a module that cannot be compiled."""
+    page = page_of(generators["included DCGAN"])
+    start = page.index(b"AGFzbQE")  # "\0asm", version 1
+    (tmp_path / "page.html").write_bytes(page[:start] + b"AGFzbQI" + page[start + 7 :])
+    driver.get((tmp_path / "page.html").as_uri())
+    WebDriverWait(driver, 30).until(lambda _: driver.find_element(By.ID, "failure").text)
+    told = driver.find_element(By.ID, "failure").text
+    assert re.match(r"This browser cannot run the generator \(.*CompileError: ", told)
