@@ -65,6 +65,11 @@ def _convert(generator: keras.Model, path: Path) -> None:
             made.replace(path)
         except tf.errors.OpError as error:
             raise OSError(first_line(error)) from error
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"argument --export: {path} is not a name in UTF-8, as TensorFlow needs one: give "
+                "another"
+            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
