@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -27,7 +27,13 @@ _DEFAULTS = {"dilation_rate": 1, "groups": 1, "data_format": "channels_last", "t
 _PASSING = {"InputLayer", "Reshape", "Flatten", "Dropout", "SpatialDropout2D", "GaussianNoise"}
 
 
-def compile_model(model: keras.Model, lr: float, decay: float) -> None:
+def compile_model(
+    model: keras.Model,
+    lr: float,
+    decay: float,
+    loss: str | Callable = "binary_crossentropy",
+    optimizer: Callable[..., keras.optimizers.Optimizer] = RMSprop,
+) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
     A model that computes in float16 gets a loss scale (Micikevicius et al.: Mixed Precision
@@ -36,16 +42,18 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
 
     Args:
         model: From images or latent vectors to the probability of being real, shape (count, 1).
-        lr: Learning rate of RMSprop.
-        decay: Decay of RMSprop.
+        lr: Learning rate of the optimizer.
+        decay: Its decay.
+        loss: The loss, as Keras takes it.
+        optimizer: Makes the optimizer from its learning rate.
     """
-    optimizer = RMSprop(decaying(lr, decay))
+    made = optimizer(decaying(lr, decay))
     networks = [getattr(part, "layers", [part]) for part in model.layers]
     if any(layer.compute_dtype == "float16" for layers in networks for layer in layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        made = keras.optimizers.LossScaleOptimizer(made)
     model.compile(
-        loss="binary_crossentropy",
-        optimizer=optimizer,
+        loss=loss,
+        optimizer=made,
         metrics=["accuracy"],
         jit_compile=False,  # XLA, which Keras may choose, takes 10 times as long on a CPU
     )
