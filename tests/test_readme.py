@@ -14,6 +14,7 @@ from conftest import ROOT
 
 PROGRAMS = {"dcgan_mnist": dcgan_mnist, "cgan_mnist": cgan_mnist}
 PAGES = ["README.md", "RESULTS.md", "docs/manual.md", "benchmarks/RESULTS.md", "data/README.md"]
+PAGES += ["experiments/README.md"]
 
 
 @cache
