@@ -99,7 +99,7 @@ VARIANTS = {
     ),
     "d-unfrozen": Variant(
         "D is frozen in G's turn",
-        "D learns in G's turn, too, that G's fakes are real",
+        "D learns in G's turn, too: that G's fakes are real; so does a port with the flag wrong",
         {"build_discriminator": changes.build_unfrozen_discriminator},
     ),
     "equal-rates": Variant(
@@ -158,24 +158,25 @@ def _command_line() -> CommandParser:
     """The command line, apart from that of a variant."""
     parser = CommandParser("experiments/claims.py", __doc__.splitlines()[0])
     command = parser.add_mutually_exclusive_group(required=True)
-    tell = command.add_argument
     names: dict[str, Any] = {"choices": VARIANTS, "metavar": "NAME"}
-    tell("variant", nargs="?", help="train it; NAME --help lists its flags", **names)
-    tell("--list", action="store_true", help="list the variants, and what the chapter says")
-    tell(
+    command.add_argument("variant", nargs="?", help="train it; NAME --help: its flags", **names)
+    command.add_argument("--list", action="store_true", help="list the variants")
+    command.add_argument(
         "--all",
         type=path,
         metavar="RUNS",
         help="train all variants with all seeds, one after the other, in folders of RUNS; the same "
         "command goes on where it was stopped",
     )
-    tell(
+    command.add_argument(
         "--collect",
         type=path,
         metavar="RUNS",
         help="make experiments/results/ from RUNS, as far as they are, and draw the page",
     )
-    tell("--draw", action="store_true", help="draw the page again, from experiments/results/")
+    command.add_argument(
+        "--draw", action="store_true", help="draw the page again, from experiments/results/"
+    )
     group = parser.add_argument_group("with --all")
     group.add_argument("--variants", nargs="+", default=[*VARIANTS], help="only these", **names)
     group.add_argument(

@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from common.errors import UserError
@@ -37,7 +38,7 @@ NOTHING_YET = "There are no results yet."
 _NAMES, _LINE, _BAR, _GAP, _FULL = 180, 16, 6, 10, 0.5
 _BLACK, _DARK, _LIGHT, _WHITE = 0, 96, 232, 255
 # In curves.png: axes side by side, and losses up to which they are linear; beyond, logarithmic.
-_AXES_A_ROW, _LINEAR, _TICKS = 3, 2, (-10, -5, -2, -1, 0, 1, 2, 5, 10)
+_AXES_A_ROW, _LINEAR, _TICKS = 3, 2, (-20, -5, -1, 0, 1, 2, 5, 20)
 _COLOURS = {"discriminator": "C0", "adversarial": "C1"}
 
 
@@ -203,7 +204,8 @@ def _curves(found: Results) -> bytes:
     for axes in all_axes[len(found) :]:
         axes.set_axis_off()
     all_axes[0].set_yscale("symlog", linthresh=_LINEAR)
-    all_axes[0].set_yticks(_TICKS, map(str, _TICKS))
+    all_axes[0].yaxis.set_major_locator(FixedLocator(_TICKS))
+    all_axes[0].yaxis.set_major_formatter("{x:g}")
     lines = [Line2D([], [], color=colour) for colour in _COLOURS.values()]
     figure.legend(lines, _COLOURS, loc="outside upper right", ncols=2, frameon=False)
     figure.supxlabel("step", fontsize="small")

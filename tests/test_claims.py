@@ -229,6 +229,10 @@ def test_each_variant_trains_and_resumes(name, data, tmp_path):
         claims.main([name, *flags, f"--outdir={tmp_path / outdir}"])
     at_once, in_two_goes = tmp_path / "at_once", tmp_path / "in_two_goes"
     assert_same_run(at_once, in_two_goes, name)
+    drawn = tmp_path / "drawn.npz"
+    claims.main([name, f"--generator={at_once / name}.h5", "--samples=4", f"--output={drawn}"])
+    with np.load(drawn) as arrays:
+        assert arrays["images"].shape == (4, 8, 8, 1)
 
 
 @pytest.fixture
@@ -264,6 +268,7 @@ def test_all_go_on_where_they_were_killed(start):
     _, command = start(*variant)
     wait_until((folder / "checkpoints" / "00500.npz").exists)
     command.kill()
+    command.wait()
     with (runs / "lock").open() as lock:
         with pytest.raises(BlockingIOError):  # the training still has it
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
