@@ -126,14 +126,25 @@ class Parser(CommandParser):
     """The command line of a program: the flags of `Options`.
 
     Args:
-        model_name: The name of the model and of the program.
+        model_name: The name of the model.
         description: The first line of `--help`.
         conditional: Whether the generator takes labels, and so --digit exists.
+        prog: The name of the program, if it is not that of the model.
+        defaults: Of flags, by their names, where they are not those of `Options`.
     """
 
-    def __init__(self, model_name: str, description: str, conditional: bool = False) -> None:
-        super().__init__(f"{model_name}.py", description, _examples(model_name, conditional))
+    def __init__(
+        self,
+        model_name: str,
+        description: str,
+        conditional: bool = False,
+        prog: str | None = None,
+        defaults: dict[str, Any] | None = None,
+    ) -> None:
+        prog = prog or f"{model_name}.py"
+        super().__init__(prog, description, _examples(prog, model_name, conditional))
         self.model_name = model_name
+        self.defaults = defaults or {}
         groups: dict[str, Any] = {
             title: self.add_argument_group(title) for title in ("with --generator", "training")
         }
@@ -147,13 +158,14 @@ class Parser(CommandParser):
                     exclusive[flag.exclusive] = group.add_mutually_exclusive_group()
                 group = exclusive[flag.exclusive]
             self.add_flag(name, group, model_name)
+        self.set_defaults(**self.defaults)
 
     def options(self, argv: Sequence[str] | None = None) -> Options:
         """Reads the command line; a mistake in it ends the program with status 2."""
         # argparse does not set what the namespace already has: None means "not given"
         parsed = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(FLAGS)))
         given = {name: value for name, value in vars(parsed).items() if value is not None}
-        options = Options(**given, given=given)
+        options = Options(**self.defaults | given, given=given, program=self.prog)
         try:
             check_flags(options)
         except UserError as error:
@@ -161,12 +173,12 @@ class Parser(CommandParser):
         return options
 
 
-def command(model_name: str, *arguments: str) -> str:
+def command(program: str, *arguments: str) -> str:
     """A command that the user can copy, with `make` if that is how the program was started."""
     target = os.environ.get("MAKE_TARGET")  # the Makefile sets it
     if target:
         return f"make {target} ARGS={shlex.quote(shlex.join(arguments))}"
-    return shlex.join(["python", f"{model_name}.py", *arguments])
+    return f"python {program} {shlex.join(arguments)}"
 
 
 def _group_of(flag: Flag) -> str:
@@ -176,9 +188,9 @@ def _group_of(flag: Flag) -> str:
     return "" if SAMPLE in flag.modes else "training"
 
 
-def _examples(name: str, conditional: bool) -> str:
+def _examples(prog: str, name: str, conditional: bool) -> str:
     """The examples of --help."""
-    program = f"python {name}.py"
+    program = f"python {prog}"
     examples = {
         program: "train as in the chapter (hours on a CPU)",
         f"{program} --train-steps 2000": "train until digits appear",

@@ -240,8 +240,9 @@ class Options:
 
     # fmt: on
 
-    # no flag: those that were given on the command line, with their values
+    # no flags: those that were given on the command line, with their values; the program's name
     given: dict[str, Any] = dataclasses.field(default_factory=dict)
+    program: str = ""
 
     @property
     def mode(self) -> Mode:

@@ -68,11 +68,11 @@ def test_help_shows_examples(program, capsys):
 def test_commands_to_copy(monkeypatch):
     """As the user has started the program."""
     options = cli.Parser("dcgan_mnist", "").options(["--outdir=my runs"])
-    shell = cli.command("dcgan_mnist", *options.to_resume())
+    shell = cli.command("dcgan_mnist.py", *options.to_resume())
     assert shell == "python dcgan_mnist.py --resume '--outdir=my runs'"
     monkeypatch.setenv("MAKE_TARGET", "dcgan")
-    assert cli.command("dcgan_mnist", "--resume") == "make dcgan ARGS=--resume"
-    made = shlex.split(cli.command("dcgan_mnist", *options.to_resume()))
+    assert cli.command("dcgan_mnist.py", "--resume") == "make dcgan ARGS=--resume"
+    made = shlex.split(cli.command("dcgan_mnist.py", *options.to_resume()))
     assert made[:2] == ["make", "dcgan"]
     assert shlex.split(made[2].removeprefix("ARGS=")) == ["--resume", "--outdir=my runs"]
 

@@ -21,6 +21,7 @@ PAGES = [
     "docs/manual.md",
     "benchmarks/RESULTS.md",
     "data/README.md",
+    "experiments/README.md",
 ]
 
 
@@ -143,8 +144,8 @@ def facts(part):
     kind = re.match(r"[#|-]*", part)[0]
     if part.startswith("```"):
         kind, part = re.sub(r" *#.*", "", part), " ".join(re.findall(r"#.*", part))
-    digits = {"ones": "1", "sixes": "6", "eights": "8"}
-    named = r"\b(few|many|\d+) (ones|sixes|eights)\b"
+    digits = {"ones": "1", "nines": "9", "sixes": "6", "eights": "8"}
+    named = r"\b(few|many|\d+) (ones|nines|sixes|eights)\b"
     part = re.sub(named, lambda match: f"{match[1]} {digits[match[2]]}", part)
     shared = r"`[^`]+`|\]\([^)]+\)|(?<!\w)\d+(?:[.,]\d+)*%?"
     return kind, sorted(re.findall(shared, part))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -29,7 +29,13 @@ _DEFAULTS = {"dilation_rate": 1, "groups": 1, "data_format": "channels_last", "t
 _PASSING = {"InputLayer", "Reshape", "Flatten", "Dropout", "SpatialDropout2D", "GaussianNoise"}
 
 
-def compile_model(model: keras.Model, lr: float, decay: float) -> None:
+def compile_model(
+    model: keras.Model,
+    lr: float,
+    decay: float,
+    loss: str | Callable = "binary_crossentropy",
+    optimizer: Callable[..., keras.optimizers.Optimizer] = RMSprop,
+) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
     Convolutions of a single pixel compute in float32 whatever their dtype: the rest of their kernel
@@ -41,19 +47,21 @@ def compile_model(model: keras.Model, lr: float, decay: float) -> None:
 
     Args:
         model: From images or latent vectors to the probability of being real, shape (count, 1).
-        lr: Learning rate of RMSprop.
-        decay: Decay of RMSprop.
+        lr: Learning rate of the optimizer.
+        decay: Its decay.
+        loss: The loss, as Keras takes it.
+        optimizer: Makes the optimizer from its learning rate.
     """
-    optimizer = RMSprop(decaying(lr, decay))
+    made = optimizer(decaying(lr, decay))
     layers = [x for part in model.layers for x in getattr(part, "layers", [part])]
     for layer in layers:
         if isinstance(layer, _CONVOLUTIONS) and _sees_one_pixel(layer):
             layer.dtype_policy = "float32"
     if any(layer.compute_dtype == "float16" for layer in layers):
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        made = keras.optimizers.LossScaleOptimizer(made)
     model.compile(
-        loss="binary_crossentropy",
-        optimizer=optimizer,
+        loss=loss,
+        optimizer=made,
         metrics=["accuracy"],
         jit_compile=False,  # XLA, which Keras may choose, takes 10 times as long on a CPU
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 
 import keras
@@ -36,7 +37,12 @@ from common.training.figures import LossCurves, draw_evolution
 from common.training.loop import run_steps
 
 
-def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
+def train(
+    models: Models,
+    noise_input: list[np.ndarray],
+    run: Run,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+) -> None:
     """Trains a GAN, from the start or from the run's newest checkpoint (listing 4.2.4).
 
     A GAN whose generator takes labels gets those of the data set.
@@ -45,12 +51,13 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
         models: `(generator, discriminator, adversarial)`; the last two compiled.
         noise_input: Inputs of the generator for the sample grids, `[noise]` or `[noise, labels]`.
         run: What to train on, how long, and where its files go.
+        callbacks: A program's own, called after those of every run.
 
     Raises:
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
         SystemExit: A signal has stopped the run; its state is saved.
     """
-    options, workers, folder = run.options, run.workers, run.folder
+    options, workers = run.options, run.workers
     show = workers.is_chief and resolve_show(options.show)
     labels = run.y_train if Latent.of(models[0]).conditional else None
     real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
@@ -64,12 +71,12 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
         stop = stack.enter_context(StopOnSignal())
         keep_best = _keep_best(state, run)
         # StopOnSignal comes last, so that a step that a signal ends is complete.
-        callbacks = [*_callbacks(state, run, checkpoint_interval, keep_best, stack), stop]
+        of_every_run = _callbacks(state, run, checkpoint_interval, keep_best, stack)
         run_steps(
             step.adversarial,
             step,
             state.history,
-            callbacks,
+            [*of_every_run, *callbacks, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
             intervals=[
@@ -82,17 +89,11 @@ def train(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
             any_worker=workers.any,
         )
         if workers.is_chief:
-            save_generator(step.generator, folder.generator)
-            if folder.grids():  # there are none if a run is stopped early
-                draw_evolution(folder)
-            if keep_best:
-                if len(state.history) == options.train_steps:
-                    keep_best.decide()
-                _print_best(run)
+            _finish(state, run, keep_best)
     if len(state.history) < options.train_steps:
         _exit_stopped(run, len(state.history), stop.signal)
     if show:
-        show_picture(folder.grid(len(state.history)))
+        show_picture(run.folder.grid(len(state.history)))
 
 
 def make_step(
@@ -194,6 +195,17 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
     return [TensorBoard(state, run.folder, run.settings.flags)]
 
 
+def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
+    """Writes what a run leaves behind when it ends, or is stopped."""
+    save_generator(state.step.generator, run.folder.generator)
+    if run.folder.grids():  # there are none if a run is stopped early
+        draw_evolution(run.folder)
+    if keep_best:
+        if len(state.history) == run.options.train_steps:
+            keep_best.decide()
+        _print_best(run)
+
+
 def _print_best(run: Run) -> None:
     """Says which generator draws best, by which figures, and how to draw with it."""
     best, folder = read_best(run.folder), run.folder
@@ -208,7 +220,7 @@ def _print_best(run: Run) -> None:
     else:
         file, which = folder.best, f": {folder.best}, of step {best.steps}"
         figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
-    draw = command(run.name, f"--generator={file}")
+    draw = command(run.options.program, f"--generator={file}")
     print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
 
 
@@ -217,7 +229,7 @@ def _exit_stopped(run: Run, steps: int, number: signal.Signals | None) -> None:
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     print(
         f"stopped after {steps} steps; {files if run.workers.is_chief else ''}"
-        f"resume with: {command(run.name, *run.options.to_resume())}",
+        f"resume with: {command(run.options.program, *run.options.to_resume())}",
         file=sys.stderr,
     )
     # if no signal has come to this process, one has come to another worker

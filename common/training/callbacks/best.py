@@ -23,6 +23,21 @@ SAMPLES, SAMPLES_AT_THE_END = 2_000, 5_000
 CANDIDATES = 3
 
 
+def generate_after(steps: int, generator: keras.Model, inputs: list[np.ndarray]) -> np.ndarray:
+    """Generates images, as `generate` does, to evaluate them after so many steps of a training.
+
+    Raises:
+        UserError: The generator draws NaN.
+    """
+    images = generate(generator, inputs)
+    if not np.isfinite(images).all():
+        raise UserError(
+            f"training has diverged: after {steps} steps the generator draws NaN; the files "
+            "were saved before that: start again with another --seed"
+        )
+    return images
+
+
 class KeepBest(StepCallback):
     """Evaluates the generator at multiples of some steps and after the last one; keeps the best.
 
@@ -73,12 +88,7 @@ class KeepBest(StepCallback):
         steps = self.step + 1
         if steps % self.interval and steps != self.train_steps:
             return
-        images = generate(self.generator, self.inputs)
-        if not np.isfinite(images).all():
-            raise UserError(
-                f"training has diverged: after {steps} steps the generator draws NaN; the files "
-                "were saved before that: start again with another --seed"
-            )
+        images = generate_after(steps, self.generator, self.inputs)
         predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(*predicted, labels_of(self.inputs))
         self.evaluations[steps] = metrics

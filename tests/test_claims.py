@@ -1,0 +1,495 @@
+"""The variants of experiments/: what is changed in each of them, that they train, and the page."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from matplotlib import image as mpl_image
+from prdc import compute_prdc
+
+import changes
+import claims
+import dcgan_mnist
+import page
+import trainings
+from common.data.dataset import MNIST
+from common.evaluation.classifier import classifier_for
+from common.evaluation.metrics import frechet_distance
+from common.gan.saving import load_generator
+from common.pictures import save_picture
+from common.runs.folder import RunFolder
+from conftest import ENVIRONMENT, Gan, assert_same_run
+from processes import wait_until
+
+# The networks of listings 4.2.1 and 4.2.2 for images of 8 x 8 pixels: filters / strides.
+G = "Dense512 Reshape BN relu T128/2 BN relu T64/2 BN relu T32/1 BN relu T1/1 sigmoid"
+D = "Leaky C32/2 Leaky C64/2 Leaky C128/2 Leaky C256/1 Flatten Dense1 sigmoid"
+BN_IN_D = "Leaky C32/2 BN Leaky C64/2 BN Leaky C128/2 BN Leaky C256/1 Flatten Dense1 sigmoid"
+CHANGED = {
+    "bn-in-d": (G, BN_IN_D),
+    "bn-in-d-batch-statistics": (G, BN_IN_D.replace("BN", "BatchStatistics")),
+    "bn-in-d-own-batches": (G, BN_IN_D.replace("BN", "OwnStatistics")),
+    "g-strides-late": (
+        "Dense512 Reshape BN relu T128/1 BN relu T64/1 BN relu T32/2 BN relu T1/2 sigmoid",
+        D,
+    ),
+    "tanh": (G.replace("sigmoid", "tanh"), D),
+    "relu-in-d": (G, D.replace("Leaky", "relu")),
+    "d-128": (G, D.replace("C256/1", "C128/1")),
+    "pooling-upsampling": (
+        "Dense512 Reshape BN relu Up2 T128/1 BN relu Up2 T64/1 BN relu T32/1 BN relu T1/1 sigmoid",
+        "Leaky C32/1 Max2 Leaky C64/1 Max2 Leaky C128/1 Max2 Leaky C256/1 Flatten Dense1 sigmoid",
+    ),
+}
+
+
+def written(layer):
+    """A layer as above."""
+    short = {"Conv2D": "C", "Conv2DTranspose": "T", "BatchNormalization": "BN"}
+    short |= {"LeakyReLU": "Leaky", "MaxPooling2D": "Max", "UpSampling2D": "Up"}
+    config, name = layer.get_config(), type(layer).__name__
+    if name == "Activation":
+        return config["activation"]
+    (size,) = {config.get(key) for key in ("filters", "units")} - {None} or {""}
+    for key in ("pool_size", "size"):
+        if key in config:
+            assert config[key] == (2, 2)
+            size = 2
+    strides = f"/{config['strides'][0]}" if "filters" in config else ""
+    return f"{short.get(name, name)}{size}{strides}"
+
+
+def other_settings(model):
+    """By class, the settings that `written` does not show; all layers of a class share them."""
+    found = {}
+    for layer in model.layers[1:]:
+        shown = {"name", "filters", "units", "strides", "activation", "trainable"}
+        settings = {key: x for key, x in layer.get_config().items() if key not in shown}
+        assert found.setdefault(type(layer).__name__, settings) == settings
+    return found
+
+
+@pytest.fixture(scope="module")
+def chapters():
+    """What the program itself hands to `train`: `(models, noise_input, run)`."""
+    return Gan("dcgan_mnist", dcgan_mnist, num_labels=0).built(8)
+
+
+@pytest.fixture(scope="module", params=claims.VARIANTS)
+def built(request):
+    """The same of each variant."""
+    with claims.variant(request.param):
+        return Gan("dcgan_mnist", dcgan_mnist, num_labels=0).built(8)
+
+
+def test_networks_differ_in_what_the_name_says(built, chapters):
+    models, noise_input, run = built
+    name = run.name
+    assert models[2].name == name
+    assert name in claims.VARIANTS
+    expected = CHANGED.get(name, (G, D))
+    for model, layers, of_chapter in zip(models[:2], expected, chapters[0][:2], strict=True):
+        assert " ".join(map(written, model.layers[1:])) == layers
+        settings, others = other_settings(model), other_settings(of_chapter)
+        for kind in settings.keys() & others.keys():
+            assert settings[kind] == others[kind]
+        # the same first weights, wherever there is a layer of this kind and shape
+        kernels, own = ([w for w in x.weights if w.name == "kernel"] for x in (of_chapter, model))
+        for kernel, other in zip(kernels, own, strict=True):
+            same = np.array_equal(kernel, other)
+            assert same == (kernel.shape == other.shape)
+    np.testing.assert_array_equal(noise_input[0], chapters[1][0])
+    assert run.rng.bit_generator.state == chapters[2].rng.bit_generator.state
+
+
+def test_training_differs_in_what_the_name_says(built, chapters):
+    (generator, discriminator, adversarial), _, run = built
+    name = run.name
+    rates = {"equal-rates": (2e-4, 6e-8), "adam": (2e-4, 6e-8)}.get(name, (1e-4, 3e-8))
+    for model, (lr, decay) in ((discriminator, (2e-4, 6e-8)), (adversarial, rates)):
+        schedule = model.optimizer._learning_rate
+        for steps in (0, 40_000):
+            assert float(schedule(steps)) == pytest.approx(lr / (1 + decay * steps), rel=2e-7)
+        zero_sum = name == "zero-sum" and model is adversarial
+        assert model.loss == (changes.zero_sum if zero_sum else "binary_crossentropy")
+        assert model.jit_compile is False
+        expected = chapters[0][2].optimizer
+        if name in ("adam", "adam-halved"):
+            expected = keras.optimizers.Adam(beta_1=0.5)
+        assert type(model.optimizer) is type(expected)
+        config, expected = (x.get_config() for x in (model.optimizer, expected))
+        settings = config.keys() - {"name", "learning_rate"}
+        assert settings == expected.keys() - {"name", "learning_rate"}
+        assert [config[key] for key in settings] == [expected[key] for key in settings]
+    discriminator.trainable = False  # as in G's turn
+    learning = generator.trainable_weights
+    if name == "d-unfrozen":
+        learning = [*learning, *discriminator.weights]
+    assert {id(w) for w in adversarial.trainable_weights} == {id(w) for w in learning}
+
+
+def normalized(x):
+    """Over all axes but the last, in float64."""
+    x = x.astype(np.float64)
+    return (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-3)
+
+
+def test_batch_normalization_in_d_knows_what_belongs_together(rng):
+    real, fake = rng.normal(2, 1, (5, 4, 4, 3)), rng.normal(-3, 2, (5, 4, 4, 3))
+    both = np.concatenate([real, fake]).astype(np.float32)
+    apart = np.concatenate([normalized(real), normalized(fake)])
+    for kind, expected in (
+        (changes.BatchStatistics, normalized(both)),
+        (changes.OwnStatistics, apart),
+    ):
+        layer = kind()
+        np.testing.assert_allclose(layer(both, training=True), expected, atol=1e-4)
+        layer.trainable = False  # in G's turn, which has fakes alone
+        found = layer(fake.astype(np.float32), training=True)
+        np.testing.assert_allclose(found, normalized(fake), atol=1e-4)
+        # and it still learns to scale in D's
+        layer.trainable = True
+        layer.gamma.assign([1.0, 2.0, 3.0])
+        np.testing.assert_allclose(layer(both, training=True), expected * [1, 2, 3], atol=1e-4)
+
+
+def test_the_zero_sum_loss(rng):
+    """Its values and gradients, also where a float32 of D(G(z)) has none left."""
+    logits = np.array([-40.0, -3, 0, 2, 40])[:, np.newaxis]
+    with tf.GradientTape() as tape:
+        x = tf.Variable(logits, dtype=tf.float32)
+        loss = changes.zero_sum(tf.ones((5, 1)), keras.activations.sigmoid(x))
+    assert loss.shape == (5,)
+    np.testing.assert_allclose(loss, -np.logaddexp(0, logits[:, 0]), rtol=1e-6)
+    # it vanishes where D is sure of a fake
+    np.testing.assert_allclose(tape.gradient(loss, x), -1 / (1 + np.exp(-logits)), rtol=1e-5)
+
+
+def test_what_the_command_line_says(capsys):
+    claims.main(["--list"])
+    listed = capsys.readouterr().out
+    for name, variant in claims.VARIANTS.items():
+        assert (
+            f"{name}\n    the chapter: {variant.claim}\n    changed: {variant.change}\n" in listed
+        )
+    for arguments, told in (
+        ([], "one of the arguments NAME --list"),
+        (["bn-in-g"], "argument NAME: invalid choice: 'bn-in-g'"),
+        (["--all", "runs", "--seed=3"], "did you mean --seeds?"),
+        (["--all", "runs", "--engine=fast"], "argument --engine: invalid choice: 'fast'"),
+        (["--collect", "nowhere"], "nowhere holds no run of a variant"),
+        (["tanh", "--seeds=3"], "did you mean --seed?"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            claims.main(arguments)
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert told in line
+        assert line.startswith("experiments/claims.py")
+    with pytest.raises(SystemExit):
+        claims.main(["tanh", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "python experiments/claims.py tanh --train-steps 2000" in told
+    assert "alternating steps to train for (default: 5000)" in told
+    assert dcgan_mnist.PARSER.model_name == "dcgan_mnist"
+
+
+@pytest.fixture
+def data(tmp_path, small_data):
+    images, labels = small_data
+    file = tmp_path / "set.npz"
+    tests = np.tile(images, (4, 1, 1)), np.tile(labels, 4)
+    np.savez(file, x_train=images, y_train=labels, x_test=tests[0], y_test=tests[1])
+    return file
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", claims.VARIANTS)
+def test_each_variant_trains_and_resumes(name, data, tmp_path):
+    """In bfloat16, in two goes with either engine: as in one go with the compiled one."""
+    new = [f"--data={data}", "--batch-size=6", "--seed=1", "--save-interval=2"]
+    new += ["--precision=bfloat16"]
+    for outdir, *flags in (
+        ("at_once", *new, "--engine=compiled", "--train-steps=4"),
+        ("in_two_goes", *new, "--train-steps=2"),
+        ("in_two_goes", "--resume", "--engine=compiled", "--train-steps=4"),
+    ):
+        keras.utils.clear_session()  # so that layers get the names they have in a new process
+        claims.main([name, *flags, f"--outdir={tmp_path / outdir}"])
+    at_once, in_two_goes = tmp_path / "at_once", tmp_path / "in_two_goes"
+    assert_same_run(at_once, in_two_goes, name)
+    drawn = tmp_path / "drawn.npz"
+    claims.main([name, f"--generator={at_once / name}.h5", "--samples=4", f"--output={drawn}"])
+    with np.load(drawn) as arrays:
+        assert arrays["images"].shape == (4, 8, 8, 1)
+
+
+@pytest.fixture
+def start(data, tmp_path):
+    """Starts the training of some variants with some seeds, in a process."""
+    runs = tmp_path / "runs"
+    stack = contextlib.ExitStack()
+
+    def start(variants, seeds, train_steps):
+        command = [sys.executable, claims.__file__, "--all", str(runs), f"--data={data}"]
+        command += ["--variants", *variants, "--seeds", *map(str, seeds)]
+        command += [f"--train-steps={train_steps}", "--engine=compiled"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        process = stack.enter_context(subprocess.Popen(command, env=ENVIRONMENT, **pipes))
+        stack.callback(process.kill)
+        return runs, process
+
+    with stack:
+        yield start
+
+
+@pytest.mark.slow
+def test_all_go_on_where_they_were_killed(start):
+    """Whether the training is killed with the command that has started it, or outlives it."""
+    variant = (["chapter"], [0], 600)
+    runs, command = start(*variant)
+    folder = runs / "seed-0" / "chapter"
+    wait_until((folder / "config.json").exists)
+    command.terminate()
+    assert command.wait() == 128 + signal.SIGTERM
+    with (runs / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no training has it any more
+    _, command = start(*variant)
+    wait_until((folder / "checkpoints" / "00500.npz").exists)
+    command.kill()
+    command.wait()
+    with (runs / "lock").open() as lock:
+        with pytest.raises(BlockingIOError):  # the training still has it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, command = start(*variant)
+        told = command.stdout.readline()
+        assert told == f"another process is training in {runs}: waiting for its end\n"
+    # everything is done
+    assert command.communicate() == ("", "")
+    assert command.returncode == 0
+    log = (runs / "seed-0" / "chapter.log").read_text()
+    assert log.count("running on") == 2
+    assert log.count("\n599: [discriminator loss") == 1
+
+
+@pytest.mark.slow
+def test_all_are_trained_in_turn(start, tmp_path):
+    """Seed by seed; one that cannot be trained does not keep the others from it."""
+    broken = tmp_path / "runs" / "seed-5" / "chapter" / "config.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("{")
+    runs, command = start(["chapter", "tanh"], [5, 6], 2)
+    out, err = command.communicate()
+    in_turn = [(name, seed) for seed in (5, 6) for name in ("chapter", "tanh")]
+    logs = [runs / f"seed-{seed}" / f"{name}.log" for name, seed in in_turn]
+    assert out.splitlines() == [
+        f"{name}, seed {seed}: {log}" for (name, seed), log in zip(in_turn, logs, strict=True)
+    ]
+    assert command.returncode == 2
+    assert err == (
+        f"experiments/claims.py: error: trainings have failed, see the end of {logs[0]}\n"
+    )
+    assert f"{broken} cannot be read" in logs[0].read_text()
+    for log in logs[1:]:
+        assert log.with_suffix(".h5").exists()
+        assert (log.with_suffix("") / "checkpoints" / "00002.npz").exists()
+
+
+@pytest.mark.slow
+def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
+    """The metrics of a stage, its picture, the result of a run, and what the page says of it."""
+    monkeypatch.setattr(trainings, "STAGES", (2,))
+    monkeypatch.setattr(trainings, "SAMPLES", 120)
+    monkeypatch.setattr(trainings, "STEPS_OF_MEAN", 2)
+    monkeypatch.setattr(trainings, "STEPS_OF_STAGE", 2)
+    runs = tmp_path / "runs"
+    outdir = runs / "seed-1"
+    flags = [f"--data={data}", "--batch-size=6", "--seed=1", "--save-interval=2", "--quiet"]
+    flags += ["--evaluate-interval=4", "--train-steps=5", f"--outdir={outdir}"]
+    with contextlib.redirect_stdout(None):
+        claims.main(["tanh", *flags])
+    folder = RunFolder(outdir / "tanh")
+    assert {file.name for file in (folder.path / "stages").iterdir()} == {
+        f"0000{steps}.{kind}" for steps in (2, 5) for kind in ("json", "png")
+    }
+    log = "warning: after 3 steps the generator has collapsed: whatever\n"
+    (outdir / "tanh.log").write_text(f"{log}{log.replace('3', '5')}nothing\n")
+
+    results = tmp_path / "results"
+    trainings.collect(runs, claims.VARIANTS, results)
+    result = json.loads((results / "tanh" / "seed-1.json").read_text())
+    assert result["steps"] == 5
+    assert result["warnings"] == {"the generator has collapsed": 3}
+    with folder.history.open() as file:
+        losses = [float(row["discriminator_loss"]) for row in csv.DictReader(file)]
+    assert result["stages"]["5"]["discriminator_loss"] == pytest.approx(np.mean(losses[3:]))
+    assert result["losses"]["discriminator"] == pytest.approx(
+        [np.mean(losses[:2]), np.mean(losses[2:4])], abs=1e-4
+    )
+
+    # the last generator, its images and their metrics, from the generator's file
+    with claims.variant("tanh"):
+        generator = load_generator(folder.generator, dcgan_mnist.new_generator)
+    noise = np.random.default_rng(0).uniform(-1, 1, (120, 100)).astype(np.float32)
+    images = (np.array(generator([noise])) + 1) / 2
+    with np.load(data) as arrays:
+        train, test = ((arrays[f"x_{x}"], arrays[f"y_{x}"]) for x in ("train", "test"))
+    classifier = classifier_for(train, data, outdir)
+    of_test, _ = classifier.predict((test[0] / 255).astype(np.float32)[..., np.newaxis])
+    features, predicted = classifier.predict(images)
+    oracle = compute_prdc(of_test, features, nearest_k=5)
+    stage = result["stages"]["5"]
+    for name in ("precision", "recall", "density", "coverage"):
+        assert stage[name] == pytest.approx(oracle[name], abs=1e-3)
+    assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
+    shares = np.bincount(predicted, minlength=10) / 120
+    assert [stage[f"share_of_{i}"] for i in range(10)] == pytest.approx(shares.tolist())
+    picture = mpl_image.imread(results / "tanh" / "seed-1.png")[:, :, 0]
+    assert picture.shape == (2 * 10, 8 * 10)
+    for i in range(16):
+        row, column = divmod(i, 8)
+        tile = picture[row * 10 + 1 :, column * 10 + 1 :][:8, :8]
+        np.testing.assert_allclose(tile, images[i, :, :, 0], atol=0.51 / 255)
+
+
+RESULT = {
+    "flags": {"seed": 0},
+    "warnings": {},
+    "losses": {"steps_of_mean": 50, "discriminator": [0.5, 0.4], "adversarial": [1.0, -12.0]},
+}
+STAGE = {"precision": 0.5, "recall": 0.25, "density": 0.125, "coverage": 0.0625} | {
+    "share_of_0": 0.75,
+    "share_of_1": 0.25,
+    "discriminator_loss": 0.5,
+    "adversarial_loss": 1.5,
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two runs of tanh, one of which has diverged, and one of adam, which did so at once."""
+    pixels = np.zeros((20, 80), np.uint8)
+    stages = {"1000": STAGE | {"frechet_distance": 7.0}, "2500": STAGE | {"frechet_distance": 4.0}}
+    other = {"1000": STAGE | {"frechet_distance": 9.5, "share_of_0": 0.5, "share_of_1": 0.5}}
+    warnings = {"the discriminator wins": 1700, "training has diverged": 2000}
+    for name, seed, run in (
+        ("tanh", 2, {"stages": stages}),
+        ("tanh", 0, {"stages": other, "warnings": warnings}),
+        ("adam", 0, {"stages": {}, "warnings": {"training has diverged": 30}}),
+    ):
+        folder = tmp_path / "results" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"seed-{seed}.json"
+        file.write_text(json.dumps(RESULT | {"flags": {"seed": seed}} | run))
+        if run["stages"]:
+            save_picture(pixels, file.with_suffix(".png"))
+    return folder.parent
+
+
+def test_the_table(results, tmp_path):
+    """The mean and the range over the seeds that have reached a stage; who has not, and why."""
+    text = "# A page\n\n{}\n\nby hand\n\n{}\n"
+    markers = [
+        f"<!-- {name}: made by hand -->\n{{}}<!-- end of {name} -->"
+        for name in ("variants", "results")
+    ]
+    file = tmp_path / "page.md"
+    file.write_text(text.format(*(marker.format("old\n") for marker in markers)))
+    variants = {"adam": ("claim", "change"), "tanh": ("it \\1 is", "so"), "none": ("a", "b")}
+    page.draw(variants, results, file)
+    drawn = file.read_text()
+    assert "old" not in drawn
+    assert "by hand" in drawn
+    assert "| `tanh` | it \\1 is | so |" in drawn
+    rows = [line for line in drawn.splitlines() if re.match(r"\| `\w+` \| [\d,]+ \|", line)]
+    shares = "0.50 (0.50 to 0.50) | 0.25 (0.25 to 0.25) | 0.12 (0.12 to 0.12) | 0.06 (0.06 to 0.06)"
+    assert rows == [
+        "| `adam` | 30 | 0 |  |  |  |  |  |  |  |  |  | training has diverged: 1 |",
+        f"| `tanh` | 1,000 | 2 | 8.25 (7 to 9.5) | {shares} | 37.5% (25.0% to 50.0%) "
+        "| 62.5% (50.0% to 75.0%) | 0.50 (0.50 to 0.50) | 1.50 (1.50 to 1.50) |  |",
+        "| `tanh` | 2,500 | 1 | 4 | 0.50 | 0.25 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 1.50 "
+        "| the discriminator wins: 1; training has diverged: 1 |",
+    ]
+    page.draw(variants, results, file)
+    assert file.read_text() == drawn
+    for name in ("images.png", "curves.png"):
+        assert mpl_image.imread(results / name).std() > 0
+
+
+README = (claims.FOLDER / "README.md").read_text()
+DESCRIBED = {name: variant[:2] for name, variant in claims.VARIANTS.items()}
+
+
+def test_the_page_is_drawn_from_the_results():
+    found = page.read(claims.RESULTS, claims.VARIANTS)
+    for name, part in page.parts(DESCRIBED, found).items():
+        assert re.search(rf"<!-- {name}: .* -->\n{re.escape(part)}\n<!-- end of {name} -->", README)
+    on_disk = {str(file.relative_to(claims.RESULTS)) for file in claims.RESULTS.rglob("*.*")}
+    expected = {"images.png", "curves.png"} if found else set()
+    for name, runs in found.items():
+        for seed, run in runs.items():
+            kinds = ("json", "png") if run["stages"] else ("json",)
+            expected |= {f"{name}/seed-{seed}.{kind}" for kind in kinds}
+    assert on_disk == expected
+    assert sum((claims.RESULTS / file).stat().st_size for file in on_disk) < 10 * 2**20
+
+
+def unfounded(text):
+    """The figures in what is written by hand that the rows of the variants named there lack."""
+    table = text.split("<!-- results: ")[1].split("<!-- end of results")[0]
+    figure = r"\d+\.\d+%?"
+    found = {}
+    for row in table.splitlines():
+        if row.startswith("| `"):
+            found.setdefault(row.split("`")[1], set()).update(re.findall(figure, row))
+    lines = text.split("<!-- end of results -->")[1].splitlines()
+    return [
+        (told, line)
+        for line in lines
+        for told in re.findall(figure, line)
+        if not any(told in found.get(name, ()) for name in [*line.split("`")[1::2], "chapter"])
+    ]
+
+
+def test_what_is_written_by_hand_rests_on_the_table():
+    text = (
+        "0.99\n<!-- results: x -->\n| `chapter` | 3.4 (2.7 to 4.1) |\n| `tanh` | 12.5% |\n| `adam` "
+        "| 0.75 |\n<!-- end of results -->\n{}\n"
+    )
+    assert unfounded(text.format("| `tanh` | no: 12.5%, where the chapter's has 2.7 |")) == []
+    for wrong in ("0.75", "12.5", "4.10", "0.99"):
+        ((told, _),) = unfounded(text.format(f"- with `tanh`, {wrong}"))
+        assert told == wrong
+    assert unfounded(README) == []
+    advice = README.split("## For a GAN of your own\n")[1].strip().splitlines()
+    assert len(advice) <= 10
+
+
+def test_the_pages_commands_are_understood(monkeypatch):
+    """By the command lines; what they would do, other tests do."""
+    monkeypatch.setattr(dcgan_mnist, "run_program", lambda parser, argv, **_: parser.options(argv))
+    done = []
+    monkeypatch.setattr(claims, "train_all", lambda *args: done.append(args))
+    monkeypatch.setattr(claims, "collect", lambda *args: done.append(args))
+    monkeypatch.setattr(claims, "draw", lambda *args: done.append(args))
+    commands = re.findall(r"python experiments/claims\.py ([^#\n>]*)", README)
+    assert len(commands) == 4
+    for command in commands:
+        claims.main(shlex.split(command))
+    names = [*claims.VARIANTS]
+    flags = {"train_steps": 5000, "engine": "compiled", "precision": "bfloat16", "data": MNIST}
+    runs = Path("../claims")
+    assert done[0][1:] == (runs, names, [0, 1, 2], flags)
+    assert done[1:] == [(runs, names, claims.RESULTS), (DESCRIBED, claims.RESULTS, claims.PAGE)]
