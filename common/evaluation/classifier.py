@@ -24,7 +24,7 @@ from common.data.dataset import MNIST, checksum, load_data
 from common.data.formats import num_classes
 from common.errors import UserError, first_line
 from common.files import check_writable, packed, unpacked, write_file
-from common.flags import seed_number
+from common.flags import path, seed_number
 from common.gan.batches import scaled
 
 # The images and labels of one part of a data set, from `load_data`.
@@ -36,8 +36,8 @@ EPOCHS = 8
 # A small data set is repeated within an epoch, so that there are so many updates.
 MIN_UPDATES = 500
 _TRAIN_BATCH_SIZE = 128
-# Training goes on while fewer of its own images than this are read rightly, and as long as that
-# share grows by the second number.
+# Another round follows while a smaller share of the training images is read rightly, and as long as
+# a round adds this much to it.
 _ENOUGH, _WORTHWHILE = 0.95, 0.05
 # Images classified at a time, to limit memory.
 _BATCH_SIZE = 500
@@ -117,7 +117,9 @@ def train_classifier(
     classifier = Classifier(build_classifier(num_classes(labels)))
     network = keras.Model(classifier.model.inputs, classifier.model.outputs[1])
     repeats = -(-min_updates * _TRAIN_BATCH_SIZE // (EPOCHS * len(x)))
-    x_epoch, y_epoch = (np.concatenate([array] * max(1, repeats)) for array in (x, labels))
+    x_epoch, y_epoch = x, labels
+    if repeats > 1:
+        x_epoch, y_epoch = (np.concatenate([array] * repeats) for array in (x, labels))
     updates = EPOCHS * -(-len(x_epoch) // _TRAIN_BATCH_SIZE)
     accuracy, before = 0.0, -1.0
     while accuracy < _ENOUGH and accuracy - before >= _WORTHWHILE:
@@ -218,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--outdir",
-        type=Path,
+        type=path,
         default=Path(),
         metavar="DIR",
         help="the folder to write it to (default: the current one)",

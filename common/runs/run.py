@@ -98,7 +98,7 @@ class Run:
         """
         earlier = []
         if self.options.resume:
-            with suppress(OSError, ValueError, TypeError, KeyError):
+            with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
                 before = json.loads(self.folder.config.read_text())
                 environment = {name: before[name] for name in ("versions", "device", "git_commit")}
                 earlier = [*before.get("earlier", []), environment]
@@ -147,7 +147,7 @@ def read_settings(folder: RunFolder) -> Settings:
                 "put it back, or give --overwrite in place of --resume to delete them"
             ) from None
         raise UserError(f"{folder} holds no run to resume: leave out --resume") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{folder.config} cannot be read ({first_line(error)}): "
             "mend it, or give --overwrite in place of --resume to delete the run"

@@ -13,7 +13,7 @@ import tensorflow as tf
 from common.errors import MAX_QUOTED, UserError, first_line
 from common.training.rendezvous import wait_for_all
 
-# More than anybody has; their addresses have to fit into a command line.
+# More than anybody has; the chief keeps a connection to each of them.
 _MAX_WORKERS = 1000
 _EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:12345", "10.0.0.2:12345"]}, '

@@ -1,8 +1,8 @@
 """Waiting until all workers of a cluster have arrived, before TensorFlow does.
 
 TensorFlow waits in C++ code that holds Python's lock: without end, without a word on whom it waits
-for, and deaf to signals. So workers meet here first. Each tells the chief its address, at the
-address where TensorFlow will listen later; when all have, the chief lets them go.
+for, and deaf to signals. So workers meet here first. Each calls the chief, at the address where
+TensorFlow will listen later, and says its own address; when all have called, the chief answers.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from contextlib import ExitStack, suppress
 
 from common.errors import UserError, first_line
 
+# What the chief answers.
+_GO = "all workers are here\n"
 # Seconds between two attempts to reach the chief, and for a caller to say who it is.
 _RETRY = 0.2
 _PATIENCE = 2.0
+# What sockets raise for addresses: also for names and ports that cannot be any.
+_UNREACHABLE = (OSError, OverflowError, UnicodeError)
 _ADVICE = "see whether it runs and can be reached from here, or give a longer --worker-timeout"
 
 
@@ -32,8 +36,8 @@ def wait_for_all(addresses: list[str], own: str, timeout: float) -> None:
     """
     try:
         socket.getaddrinfo(*_split(own))
-    except OSError as error:
-        raise UserError(f"cannot be the worker {own}: {error.strerror}") from error
+    except _UNREACHABLE as error:
+        raise UserError(f"cannot be the worker {own}: {first_line(error)}") from error
     chief, *others = addresses
     deadline = time.monotonic() + timeout
     try:
@@ -68,16 +72,19 @@ def _let_in(chief: str, others: list[str], deadline: float) -> None:
                 arrived[caller.makefile().readline(300).strip()] = caller
         for address in others:
             with suppress(OSError):
-                arrived[address].sendall(b"go\n")
+                arrived[address].sendall(_GO.encode())
 
 
 def _report(own: str, chief: str, deadline: float) -> None:
     """The part of every other worker."""
     while (left := deadline - time.monotonic()) > 0:
-        with suppress(OSError), socket.create_connection(_split(chief), left) as connection:
+        with (
+            suppress(*_UNREACHABLE, UnicodeDecodeError),
+            socket.create_connection(_split(chief), left) as connection,
+        ):
             connection.sendall(f"{own}\n".encode())
             connection.settimeout(max(0.001, deadline - time.monotonic()))
-            if connection.recv(1):
+            if connection.makefile().readline(300) == _GO:
                 return
         time.sleep(min(_RETRY, left))
     raise _NotArrivedError(f"{_described(chief)}, or another worker,")
@@ -94,8 +101,8 @@ def _described(address: str) -> str:
     try:
         socket.getaddrinfo(*_split(address))
         return f"worker {address}"
-    except OSError as error:
-        return f"worker {address} ({error.strerror})"
+    except _UNREACHABLE as error:
+        return f"worker {address} ({first_line(error)})"
 
 
 def _split(address: str) -> tuple[str, int]:

@@ -7,6 +7,7 @@ import json
 import secrets
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -50,36 +51,41 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
     workers = _join_workers(options)
     folder = RunFolder(options.outdir / name)
     load = load_data if conditional else load_images
-    if workers.is_chief:
-        folder.acquire()
-        begin = _resumed if options.resume else _new
-        try:
+    with ExitStack() as undo:  # whatever is refused leaves nothing behind
+        if workers.is_chief:
+            folder.acquire()
+            undo.callback(folder.release)
+            begin = _resumed if options.resume else _new
             settings, data = begin(folder, options, load)
-        except UserError:
-            folder.release()
-            raise
-        message = dataclasses.asdict(settings) | {"resume": options.resume}
-        workers.from_chief(json.dumps(message).encode())
-    else:
-        message = json.loads(workers.from_chief(b""))
-        resume = message.pop("resume")
-        if resume != options.resume:
-            does = "resumes its run" if resume else "starts a new run"
-            print(f"the chief {does}, and so does this worker", file=sys.stderr)
-            options = dataclasses.replace(options, resume=resume)
-        settings = Settings(**message)
-        options, data = _following(options, settings, load)
-    options = options.completed_by(settings.flags)
-    check_needs(options)
-    prepare_device(options.precision, options.xla, options.batch_size)
-    if not options.resume and options.given.keys().isdisjoint(("engine", "precision", "strategy")):
-        _print_faster_flags()
-    rng = seed_everything(options.seed)
-    return Run(folder, options, settings, workers, *data, rng)
+            message = dataclasses.asdict(settings) | {"resume": options.resume}
+            workers.from_chief(json.dumps(message).encode())
+        else:
+            message = json.loads(workers.from_chief(b""))
+            resume = message.pop("resume")
+            if resume != options.resume:
+                does = "resumes its run" if resume else "starts a new run"
+                print(f"the chief {does}, and so does this worker", file=sys.stderr)
+                given = options.given | {"resume": resume}
+                options = dataclasses.replace(options, resume=resume, given=given)
+            settings = Settings(**message)
+            options, data = _following(options, settings, load)
+        options = options.completed_by(settings.flags)
+        check_needs(options)
+        prepare_device(options.precision, options.xla, options.batch_size)
+        if not options.resume and options.given.keys().isdisjoint(
+            ("engine", "precision", "strategy")
+        ):
+            _print_faster_flags()
+        rng = seed_everything(options.seed)
+        undo.pop_all()
+        return Run(folder, options, settings, workers, *data, rng)
 
 
-def _print_faster_flags() -> None:
-    if faster := faster_flags():
+def _print_faster_flags(options: Options) -> None:
+    """Names flags that are faster on this device, unless the user has chosen."""
+    chosen = options.resume or options.given.keys() & {"engine", "precision", "strategy"}
+    faster = faster_flags()
+    if faster and not chosen:
         flags, share = faster
         print(f"{flags} takes about {share:.0%} of the time here (see README, Speed)", flush=True)
 

@@ -58,16 +58,16 @@ def train(
         SystemExit: A signal has stopped the run; its state is saved.
     """
     options, workers = run.options, run.workers
-    show = workers.is_chief and resolve_show(options.show)
-    labels = run.y_train if Latent.of(models[0]).conditional else None
-    real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
-    step = make_step(models, real, run.rng, options)
-    state = TrainingState(step, noise_input, run.settings.identity)
-    if options.resume:
-        _restore(state, run)
-    checkpoint_interval = options.checkpoint_interval or options.save_interval
     with ExitStack() as stack:
         stack.callback(run.close)
+        show = workers.is_chief and resolve_show(options.show)
+        labels = run.y_train if Latent.of(models[0]).conditional else None
+        real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
+        step = make_step(models, real, run.rng, options)
+        state = TrainingState(step, noise_input, run.settings.identity)
+        if options.resume:
+            _restore(state, run)
+        checkpoint_interval = options.checkpoint_interval or options.save_interval
         stop = stack.enter_context(StopOnSignal())
         keep_best = _keep_best(state, run)
         # StopOnSignal comes last, so that a step that a signal ends is complete.
@@ -134,7 +134,7 @@ def _callbacks(
     if not run.workers.is_chief:
         return [diverged]
     save = SaveState(state, run, checkpoint_interval)
-    if options.resume:
+    if state.history:
         save.write_history()  # without steps that an older checkpoint has yet to take again
     force_lines = "log_interval" in options.given
     show_progress = progress(

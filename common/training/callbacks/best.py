@@ -112,10 +112,13 @@ class KeepBest(StepCallback):
         Raises:
             UserError: The best one cannot be written.
         """
-        lowest, *_ = candidates = self._candidates()
-        others = [steps for steps in candidates if steps != self.train_steps]
-        if not others or not self.folder.candidate(lowest).exists():
-            return  # nothing to compare with, or an older version has made best.h5, which stays
+        others = [
+            steps
+            for steps in self._candidates()
+            if steps != self.train_steps and self.folder.candidate(steps).exists()
+        ]
+        if not others:
+            return  # there is nothing to compare with
         inputs = evaluation_inputs(self.generator, SAMPLES_AT_THE_END, [self.seed, 1])
         generator = in_float32(self.generator)
         distances = {self.train_steps: self._distance(generator, inputs)}
