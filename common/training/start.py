@@ -72,10 +72,7 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
         options = options.completed_by(settings.flags)
         check_needs(options)
         prepare_device(options.precision, options.xla, options.batch_size)
-        if not options.resume and options.given.keys().isdisjoint(
-            ("engine", "precision", "strategy")
-        ):
-            _print_faster_flags()
+        _print_faster_flags(options)
         rng = seed_everything(options.seed)
         undo.pop_all()
         return Run(folder, options, settings, workers, *data, rng)
