@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from common.errors import UserError
+from common.errors import MAX_QUOTED, UserError
 from common.flags import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
 from common.options import FLAGS, Options, check_flags
 
@@ -86,7 +86,8 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2 and one line that says why."""
-        line = " ".join(message.split())
+        words = (x if len(x) <= MAX_QUOTED else f"{x[:MAX_QUOTED]}..." for x in message.split())
+        line = " ".join(words)
         self.exit(2, f"{self.prog}: error: {line}\n")
 
     @contextmanager

@@ -38,7 +38,7 @@ def _quiet_import() -> Iterator[None]:
     Its libraries log before they read TF_CPP_MIN_LOG_LEVEL, so the level alone does not silence
     them. Everything else is passed on.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ or sys.stderr is None:
         yield
         return
     # 3, because 2 prints "failed call to cuInit" on a machine without a GPU. Errors still arrive,

@@ -154,19 +154,16 @@ def test_a_damaged_candidate_is_left_out(gan, keep, take, ranked, capsys):
     assert line.startswith(f"warning: {file} is cut short or damaged (")
 
 
-def test_what_an_earlier_version_has_kept_stays(keep, take, ranked):
-    """It kept best.h5 and the distances alone."""
-    (_, worse, _, last), _ = ranked
-    keep.evaluations[1] = {"frechet_distance": 0.0}
-    keep.folder.path.mkdir()
-    keep.folder.best.write_bytes(b"of the earlier version")
-    keep.evaluations[2] = {"frechet_distance": 1e9}
-    next_steps = itertools.islice(itertools.count(2), 2)
-    for keep.step, weights in zip(next_steps, (worse, last), strict=True):
-        keep.generator.set_weights(weights)
-        keep.on_train_batch_end(0, {})
+def test_candidates_that_are_gone_are_not_compared(gan, keep, take, ranked):
+    """Of a run without evaluations there are none at all."""
     keep.decide()
-    assert keep.folder.best.read_bytes() == b"of the earlier version"
+    assert not keep.folder.best.exists()
+    (better, worse, _, last), _ = ranked
+    for weights in (better, worse, last):
+        take(weights)
+    keep.folder.candidate(1).unlink()
+    keep.decide()
+    assert 1 not in read_best(keep.folder).frechet_distances
 
 
 def test_nan_ends_the_run_and_the_best_one_stays(gan, keep, take, ranked):

@@ -40,6 +40,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     """
     file = free_name(options.outdir / "test_outputs" / "evaluation.json", ".png")
     check_writable(file)
+    check_writable(file.with_suffix(".png"))
     show = resolve_show(options.show)
     train_part = load_data(options.data, image_size=options.image_size)
     evaluator = make_evaluator(generator, options, train_part)
