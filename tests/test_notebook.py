@@ -30,7 +30,7 @@ def assert_complete(notebook):
         ]
         shows = any(call in cell.source for call in SHOWING) and "def show" not in cell.source
         assert bool(pictures(cell)) == shows, cell.source
-    assert sum(len(pictures(cell)) for cell in cells) >= 10
+    assert sum(len(pictures(cell)) for cell in cells) >= 8
 
 
 def test_its_saved_outputs_are_small_and_complete(notebook):
