@@ -214,14 +214,14 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
 
     monkeypatch.setattr(dcgan_mnist, "new_generator", trained_generator)
     monkeypatch.setattr(dcgan_mnist, "compile_model", compile_too_fast)
-    flags = ["--seed=0", "--engine=compiled", "--batch-size=8", "--train-steps=160"]
-    flags += ["--evaluate-interval=40", f"--outdir={tmp_path}", "--no-show"]
+    flags = ["--seed=0", "--engine=compiled", "--batch-size=8", "--train-steps=40"]
+    flags += ["--evaluate-interval=4", f"--outdir={tmp_path}", "--no-show"]
     with contextlib.redirect_stdout(io.StringIO()) as out:
         dcgan_mnist.main(flags)
     folder = RunFolder(tmp_path / "dcgan_mnist")
     found = read_best(folder)
-    assert found.steps <= 80
-    assert found.frechet_distances[160] > 2 * found.frechet_distance
+    assert found.steps <= 20
+    assert found.frechet_distances[40] > 2 * found.frechet_distance
     *_, line = out.getvalue().splitlines()
     assert line.startswith(f"best generator: {folder.best}, of step {found.steps} (Frechet ")
     assert f"that of {folder.generator}, the last one, is " in line
