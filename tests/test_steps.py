@@ -8,7 +8,6 @@ import pytest
 
 from common.data.dataset import load_data
 from common.gan.step import METRICS
-from common.training.loop import run_steps
 
 
 class Spy:
@@ -219,23 +218,21 @@ def test_engines_compute_the_same(both_engines):
     assert rng_state == compiled_rng
 
 
-def test_steps_of_one_call(gan, small_data):
-    """However many steps are asked for at once, they are the same steps, each with its metrics."""
-    histories = []
-    for steps_per_execution in (1, 4):
-        models = gan.models(image_size=8)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_of_one_call(gan, small_data, precision):
+    """However many steps are taken in a call, they are the same steps, each with its metrics."""
+    results = []
+    for counts in ([1] * 7, [7], [2, 4, 1]):
+        models = gan.models(8, precision)
         rng = np.random.default_rng(0)
         step = gan.step(models, *small_data, rng, batch_size=6, engine="compiled")
-        history = []
-        run_steps(
-            models[2],
-            step,
-            history,
-            [],
-            train_steps=11,
-            save_interval=7,
-            steps_per_execution=steps_per_execution,
-        )
-        histories.append([row[:4] for row in history])
-    assert len(histories[0]) == 11
-    assert histories[0] == histories[1]
+        metrics = np.concatenate([step(count) for count in counts])
+        results.append((metrics, variables(models), rng.bit_generator.state))
+    metrics, weights, rng_state = results[0]
+    assert metrics.shape == (7, 4)
+    assert len(set(metrics[:, 0])) == 7
+    for other_metrics, other_weights, other_rng_state in results[1:]:
+        np.testing.assert_array_equal(metrics, other_metrics)
+        for name in weights:
+            np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
+        assert rng_state == other_rng_state

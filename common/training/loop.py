@@ -11,6 +11,9 @@ import numpy as np
 from common.gan.step import METRICS
 from common.runs.history import History, StepRecord, from_array, means
 
+# Seconds. A signal that comes meanwhile is answered after that.
+LONGEST_EXECUTION = 0.5
+
 
 def run_steps(
     model: keras.Model,
@@ -21,7 +24,7 @@ def run_steps(
     save_interval: int,
     intervals: Iterable[int] = (),
     steps_per_execution: int = 1,
-    any_worker: Callable[[bool], bool] = bool,
+    agree_on: Callable[[int], int] = int,
 ) -> None:
     """Takes step after step; callbacks do everything else.
 
@@ -39,9 +42,10 @@ def run_steps(
         save_interval: The number of steps of an epoch.
         intervals: Callbacks see the exact model state at multiples of these steps, and at the end
             of each epoch.
-        steps_per_execution: How many steps may be taken before callbacks are called for them, one
-            by one, unless an epoch or an interval ends in between.
-        any_worker: Whether any worker wants to stop, given whether this one does.
+        steps_per_execution: How many steps `step` may be told to take at most, before callbacks are
+            called for them, one by one. It is told fewer if an epoch or an interval ends before, or
+            if they would take longer than `LONGEST_EXECUTION`.
+        agree_on: How many steps all workers take, given how many this one would take; 0 to stop.
     """
     epochs = -(-train_steps // save_interval)
     callback_list = keras.callbacks.CallbackList(
@@ -52,19 +56,22 @@ def run_steps(
     callback_list.on_train_begin()
     first = len(history)
     pending: History = []  # steps taken, for which callbacks have not been called
+    in_time = 1  # steps
     for number in range(first, train_steps):
         if not pending:
-            model.stop_training = any_worker(model.stop_training)
-            if model.stop_training:
+            until_interval = (n - number % n for n in intervals)
+            count = min(in_time, steps_per_execution, train_steps - number, *until_interval)
+            count = agree_on(0 if model.stop_training else count)
+            if not count:
+                model.stop_training = True
                 break
         epoch, batch = divmod(number, save_interval)
         if batch == 0 or number == first:
             callback_list.on_epoch_begin(epoch)
         callback_list.on_train_batch_begin(batch)
         if not pending:
-            until_interval = (n - number % n for n in intervals)
-            count = min(steps_per_execution, train_steps - number, *until_interval)
             pending = _timed(step, count)
+            in_time = max(1, int(LONGEST_EXECUTION / pending[0].seconds))
         record = pending.pop(0)
         history.append(record)
         callback_list.on_train_batch_end(batch, _logs(record))
