@@ -192,6 +192,5 @@ def test_workers_agree_on_the_number_of_steps(model):
 
     run_steps(model, step, [], [], 20, save_interval=20, agree_on=agree_on)
     assert taken == [3, 2]
-    assert model.stop_training
     run_steps(model, step, [], [StopAt(0)], 20, save_interval=20, agree_on=lambda count: count)
     assert taken == [3, 2, 1]

@@ -60,7 +60,7 @@ class CompiledStep(AlternatingStep):
         return tf.map_fn(
             lambda inputs_of_step: self._one_step(*inputs_of_step),
             inputs,
-            fn_output_signature=tf.float32,
+            fn_output_signature=keras.config.floatx(),
             parallel_iterations=1,  # each step needs the weights of the one before
         )
 
