@@ -25,6 +25,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_idx(folder, images, labels, compress=False):
+    folder.mkdir(exist_ok=True)
     for name, array in [(IMAGES, images), (LABELS, labels)]:
         if compress:
             (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
@@ -115,6 +116,32 @@ def test_several_idx_data_sets_in_a_folder(tmp_path, small_data):
         (tmp_path / f"emnist-{split}-train-images-idx3-ubyte").write_bytes(idx(small_data[0]))
     with pytest.raises(UserError, match=r"more than one, emnist-digits-train.*give a folder with"):
         load_data(tmp_path)
+
+
+def test_hidden_files_are_no_data(tmp_path, small_data):
+    """What macOS and notebooks leave beside data is neither a file of it nor a class."""
+    write_idx(tmp_path / "idx", *small_data)
+    (tmp_path / "npz").mkdir()
+    for i, array in enumerate(small_data):
+        np.savez(tmp_path / "npz" / f"kmnist-train-{('imgs', 'labels')[i]}.npz", array)
+        for name in ("a", "b", ".ipynb_checkpoints"):
+            (tmp_path / "png" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(small_data[0][i]).save(tmp_path / "png" / name / f"{i}.png")
+    for file in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7 of macOS")
+    assert_same(load_data(tmp_path / "idx"), small_data)
+    assert_same(load_data(tmp_path / "npz"), small_data)
+    images = small_data[0][[0, 1, 0, 1]]
+    assert_same(load_data(tmp_path / "png"), (images, [0, 0, 1, 1]))
+
+
+def test_a_name_with_idx_and_another_suffix_makes_no_idx_file(tmp_path, small_data):
+    write_idx(tmp_path, *small_data)
+    for name in ("class_to_idx.json", "img_idx0.png", "idx1-ubyte.npz"):
+        (tmp_path / name).write_text("something else")
+    assert_same(load_data(tmp_path), small_data)
+    (tmp_path / IMAGES).rename(tmp_path / f"{IMAGES}.bin")  # is one by its content
+    assert_same(load_data(tmp_path), small_data)
 
 
 # NumPy's files

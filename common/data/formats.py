@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -34,6 +35,15 @@ class Raw(NamedTuple):
 def num_classes(labels: np.ndarray) -> int:
     """The number of classes of the labels of a training part."""
     return int(labels.max()) + 1
+
+
+def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Paths in a folder, sorted, without the hidden ones, which macOS and notebooks leave there."""
+    return sorted(
+        path
+        for path in paths
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def is_of(name: str, part: str) -> bool:

@@ -16,9 +16,9 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from common.data.formats import Raw, is_of, one_of, read_into
+from common.data.formats import Raw, is_of, one_of, read_into, visible
 from common.errors import UserError, first_line
-from common.files import open_regular
+from common.files import kind_of, open_regular
 
 # The types of values by their codes.
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -45,11 +45,14 @@ def idx_files(folder: Path) -> list[IdxFile]:
         UserError: A file is called one and is none, or it cannot be read.
     """
     found = []
-    for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
-        named = "idx" in path.name.lower()
+    for path in visible([*folder.iterdir(), *folder.glob("*/*")], folder):
+        name, suffix = path.name.lower(), kind_of(path)
+        bare = suffix in ("", ".gz") or suffix.startswith(".idx")
         # thousands of pictures need not be opened
-        if not path.is_file() or not (named or path.suffix.lower() in ("", ".gz")):
+        if not path.is_file() or not (bare or "idx" in name):
             continue
+        # idx_7.png and classes_idx.json are what their suffixes say
+        named = bare and "idx" in name
         try:
             with _opened(path) as file:
                 magic = file.read(4)

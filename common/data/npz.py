@@ -8,7 +8,7 @@ from typing import IO
 
 import numpy as np
 
-from common.data.formats import FORMATS, Raw, is_of, one_of, read_into
+from common.data.formats import FORMATS, Raw, is_of, one_of, read_into, visible
 from common.errors import UserError, first_line
 from common.files import open_regular
 
@@ -92,7 +92,7 @@ def _numpy_files(folder: Path, part: str) -> list[Path]:
     for words in (("image", "img"), ("label",)):
         files = [
             file
-            for file in folder.glob("*.npz")
+            for file in visible(folder.glob("*.npz"), folder)
             if is_of(file.name, part) and any(word in file.name.lower() for word in words)
         ]
         if len(files) > 1:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from common.data.formats import FORMATS, Raw
+from common.data.formats import FORMATS, Raw, visible
 from common.errors import UserError, first_line
-from common.files import open_regular
+from common.files import kind_of, open_regular
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm"}
 _PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "validation")}
@@ -37,7 +37,8 @@ def read_pictures(folder: Path, part: str, image_size: int | None, labels_only: 
         UserError: There are no pictures, one cannot be read, or their sizes differ.
     """
     base = _folder_of(folder, part)
-    classes = sorted(path for path in base.iterdir() if path.is_dir() and _pictures_in(path))
+    inside = visible(base.iterdir(), base)
+    classes = [path for path in inside if path.is_dir() and _pictures_in(path)]
     labels = None
     if classes:
         files = [file for path in classes for file in _pictures_in(path)]
@@ -45,7 +46,7 @@ def read_pictures(folder: Path, part: str, image_size: int | None, labels_only: 
     else:
         files = _pictures_in(base)
     if not files:
-        held = ", ".join(sorted(path.name for path in base.iterdir())[:8]) or "nothing"
+        held = ", ".join(path.name for path in inside[:8]) or "nothing"
         raise UserError(f"data set {base} holds no images, only {held}: {FORMATS}")
     if labels_only:
         return Raw(None, labels)
@@ -91,11 +92,7 @@ def _folder_of(folder: Path, part: str) -> Path:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
+    return [path for path in visible(folder.iterdir(), folder) if kind_of(path) in _SUFFIXES]
 
 
 def _read(files: list[Path], folder: Path, image_size: int | None) -> np.ndarray:
