@@ -185,6 +185,8 @@ ONE_HOT = np.eye(10)[np.arange(40) % 10]
         (lambda x, y: ((x / 255).astype(np.float32), y), "0: black, 1: white"),
         (lambda x, y: (x / 127.5 - 1, y), "-1: black, 1: white"),
         (lambda x, y: (x.astype(np.float32), y), "0: black, 255: white"),
+        (lambda x, y: (x.reshape(40, 64), y), "rows of 64 values are taken for 8 x 8 pixels"),
+        (lambda x, y: (x.reshape(40, 64) / 255, y), "8 x 8 pixels, pixels are taken for 0: black"),
         (lambda x, y: (x, y + 1), "10 classes, numbered from 0 in their order: 0 is 1, 1 is 2, "),
         (lambda x, y: (x, y * 7 - 3), "0 is -3, 1 is 4"),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
@@ -220,7 +222,14 @@ def test_the_test_part_has_the_numbers_of_the_training_part(tmp_path, small_data
 
 
 @pytest.mark.parametrize(
-    "labels", [None, {"y_train": np.zeros(40)}, {"y_train": np.ones(40)}, {"y_train": np.ones(7)}]
+    "labels",
+    [
+        None,
+        {"y_train": np.zeros(40)},
+        {"y_train": np.ones(40)},
+        {"y_train": np.ones(7)},
+        {"y_train": np.array(["a", 1] * 20, object)},
+    ],
 )
 def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     np.savez(tmp_path / "set.npz", x_train=small_data[0], **(labels or {}))
@@ -364,7 +373,8 @@ def zeros(*shape, dtype=np.uint8):
         ({"x_train": zeros(2, 8, 8, 3), "y_train": TWO}, "in colour, and the chapter's networks"),
         ({"x_train": zeros(2, 3, 8, 8), "y_train": TWO}, "images.mean(axis=1).astype"),
         ({"x_train": zeros(2, 8, 8, 2), "y_train": TWO}, "uint8 of shape (2, 8, 8, 2), expected"),
-        ({"x_train": zeros(2, 64), "y_train": TWO}, "uint8 of shape (2, 64), expected"),
+        ({"x_train": zeros(2, 60), "y_train": TWO}, "uint8 of shape (2, 60), expected"),
+        ({"x_train": zeros(2, 0), "y_train": TWO}, "uint8 of shape (2, 0, 0), expected"),
         ({"x_train": zeros(0, 8, 8), "y_train": TWO[:0]}, "shape (0, 8, 8), expected"),
         ({"x_train": zeros(2, 8, 8) + 1e3, "y_train": TWO}, "are float64 from 1000 to 1000, "),
         ({"x_train": zeros(2, 8, 8) + np.nan, "y_train": TWO}, "are float64 from nan to nan, "),
@@ -387,7 +397,12 @@ def zeros(*shape, dtype=np.uint8):
             {"x_train": zeros(2000, 4, 4), "y_train": np.arange(2000)},
             "are of 2,000 classes, expected 2",
         ),
-        ({"x_train": np.array([{}, {}]), "y_train": TWO}, "(an array of object, numbers expected)"),
+        (
+            {"x_train": np.array([{}, {}]), "y_train": TWO},
+            "is an array of type object, expected real numbers, or text for labels: convert it",
+        ),
+        ({"x_train": zeros(2, 8, 8, dtype=complex), "y_train": TWO}, "array of type complex128"),
+        ({"x_train": zeros(2, 8, 8), "y_train": TWO.astype(object)}, "y_train of data set"),
     ],
 )
 def test_npz_refused(tmp_path, arrays, complaint):

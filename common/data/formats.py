@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -21,15 +21,15 @@ FORMATS = (
 
 
 class Raw(NamedTuple):
-    """Arrays as they are in the files.
+    """A part of a data set, as it is in the files; each array is read when it is called.
 
     Attributes:
-        images: The images; None where only labels were asked for.
-        labels: Their labels; None if there are none.
+        images: Gives the images.
+        labels: Gives their labels; None if there are none.
     """
 
-    images: np.ndarray | None
-    labels: np.ndarray | None
+    images: Callable[[], np.ndarray]
+    labels: Callable[[], np.ndarray] | None
 
 
 def num_classes(labels: np.ndarray) -> int:

@@ -11,6 +11,7 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -70,11 +71,12 @@ def idx_files(folder: Path) -> list[IdxFile]:
     return found
 
 
-def read_idx_files(folder: Path, files: list[IdxFile], part: str, labels_only: bool) -> Raw:
-    """Reads the images and labels of a part.
+def read_idx_files(folder: Path, files: list[IdxFile], part: str) -> Raw:
+    """The images and labels of a part.
 
     Raises:
-        UserError: There are no such images, or more than one file of them, or they cannot be read.
+        UserError: There are no such images, or more than one file of them. When they are read:
+            they cannot be.
     """
     images = _one_of_part(folder, files, part, (3, 4))
     labels = _one_of_part(folder, files, part, (1, 2))
@@ -84,10 +86,7 @@ def read_idx_files(folder: Path, files: list[IdxFile], part: str, labels_only: b
             f"data set {folder} has no images of its {part} part, only {names}: add "
             f"{'train' if part == 'train' else 't10k'}-images-idx3-ubyte"
         )
-    return Raw(
-        None if labels_only else _read(images),
-        None if labels is None else _read(labels),
-    )
+    return Raw(partial(_read, images), partial(_read, labels) if labels else None)
 
 
 def _one_of_part(

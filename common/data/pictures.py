@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,33 +25,26 @@ _PARTS = {"train": ("train", "training"), "test": ("test", "val", "valid", "vali
 _MAX_PIXELS = 2**27
 
 
-def read_pictures(folder: Path, part: str, image_size: int | None, labels_only: bool) -> Raw:
-    """Reads pictures, in grey; their labels are the names of their folders.
+def read_pictures(folder: Path, part: str, image_size: int | None) -> Raw:
+    """Pictures, in grey; their labels are the names of their folders.
 
     Args:
         folder: The folder.
         part: "train" or "test".
         image_size: The side that pictures are cropped and resized to; None if all have the same.
-        labels_only: Whether pictures are not opened.
 
     Raises:
-        UserError: There are no pictures, one cannot be read, or their sizes differ.
+        UserError: There are no pictures. When they are read: one cannot be, or their sizes differ.
     """
     base = _folder_of(folder, part)
     inside = visible(base.iterdir(), base)
     classes = [path for path in inside if path.is_dir() and _pictures_in(path)]
-    labels = None
-    if classes:
-        files = [file for path in classes for file in _pictures_in(path)]
-        labels = np.array([file.parent.name for file in files])
-    else:
-        files = _pictures_in(base)
+    files = [file for path in classes or [base] for file in _pictures_in(path)]
     if not files:
         held = ", ".join(path.name for path in inside[:8]) or "nothing"
         raise UserError(f"data set {base} holds no images, only {held}: {FORMATS}")
-    if labels_only:
-        return Raw(None, labels)
-    return Raw(_read(files, folder, image_size), labels)
+    labels = np.array([file.parent.name for file in files])
+    return Raw(partial(_read, files, folder, image_size), (lambda: labels) if classes else None)
 
 
 def resized(images: Iterable[np.ndarray], image_size: int) -> np.ndarray:
