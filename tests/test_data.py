@@ -111,11 +111,51 @@ def test_labels_of_qmnist(tmp_path, small_data):
     assert_same(load_data(tmp_path), small_data)
 
 
-def test_several_idx_data_sets_in_a_folder(tmp_path, small_data):
-    for split in ("letters", "digits"):
-        (tmp_path / f"emnist-{split}-train-images-idx3-ubyte").write_bytes(idx(small_data[0]))
-    with pytest.raises(UserError, match=r"more than one, emnist-digits-train.*give a folder with"):
+@pytest.mark.parametrize("kind", ["idx", "npz"])
+def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
+    """A file of one of them chooses it, for both parts; the other has other images and labels."""
+    sets = {"k49-": small_data, "kmnist-": (small_data[0] // 2, small_data[1][::-1])}
+    names = (IMAGES, LABELS) if kind == "idx" else ("train-imgs.npz", "train-labels.npz")
+    for prefix, arrays in sets.items():
+        for name, array in zip(names, arrays, strict=True):
+            if kind == "idx":
+                (tmp_path / f"{prefix}{name}").write_bytes(idx(array))
+            else:
+                np.savez(tmp_path / f"{prefix}{name}", array)
+    with pytest.raises(UserError, match=r"more than one, k49-train-im.*give one of these files"):
         load_data(tmp_path)
+    for prefix, arrays in sets.items():
+        for name in names:
+            assert_same(load_data(tmp_path / f"{prefix}{name}"), arrays)
+    # the test part of another set is none of this one's
+    (tmp_path / f"k49-{names[0]}").rename(tmp_path / f"k49-{names[0].replace('train', 'test')}")
+    (tmp_path / f"k49-{names[1]}").rename(tmp_path / f"k49-{names[1].replace('train', 'test')}")
+    with pytest.raises(UserError, match=r"has no images (of its|and labels for a) test part"):
+        load_data(tmp_path / f"kmnist-{names[0]}", "test")
+
+
+def test_an_idx_file_that_is_there_twice(tmp_path, small_data):
+    """Packed and unpacked; or as Kaggle's archive of MNIST has it."""
+    write_idx(tmp_path / "a", *small_data)
+    write_idx(tmp_path / "a", *small_data, compress=True)
+    assert_same(load_data(tmp_path / "a"), small_data)
+    assert_same(load_data(tmp_path / "a" / f"{IMAGES}.gz"), small_data)
+    for name, array in zip((IMAGES, LABELS), small_data, strict=True):
+        (tmp_path / "b" / name).mkdir(parents=True)
+        (tmp_path / "b" / name / name).write_bytes(idx(array))
+        (tmp_path / "b" / name.replace("-idx", ".idx")).write_bytes(idx(array))
+    assert_same(load_data(tmp_path / "b"), small_data)
+
+
+def test_a_file_that_is_named_is_not_passed_over_for_its_neighbours(tmp_path, small_data):
+    write_idx(tmp_path, *small_data)
+    (tmp_path / "other.tar.gz").write_bytes(gzip.compress(b"not IDX"))
+    np.savez(tmp_path / "mine.npz", small_data[0])
+    for name, complaint in {"other.tar.gz": "of no known format", "mine.npz": "no array x"}.items():
+        with pytest.raises(UserError, match=complaint):
+            load_data(tmp_path / name)
+    (tmp_path / IMAGES).rename(tmp_path / "pictures.raw")
+    assert_same(load_data(tmp_path / "pictures.raw"), small_data)
 
 
 def test_hidden_files_are_no_data(tmp_path, small_data):
@@ -437,7 +477,7 @@ def test_files_that_are_no_npz_refused(tmp_path):
     [
         (IMAGES, None, f"has no images of its train part, only {LABELS}: add {IMAGES}"),
         (LABELS, None, "has no labels (y_train)"),
-        (IMAGES, idx(zeros(40)), f"holds more than one, {IMAGES}, {LABELS}: give a folder with"),
+        (IMAGES, idx(zeros(40)), f"holds more than one, {IMAGES}, {LABELS}: give one of"),
         (LABELS, b"text", "starts with 0x74657874, an IDX file with 0x0000"),
         (LABELS, b"", "starts with 0x, an IDX file"),
         (IMAGES, idx(zeros(40, 8, 8))[:-1], "its header promises 2,560 bytes, it has 2,559"),

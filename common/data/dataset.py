@@ -114,7 +114,9 @@ def _read(path: Path, part: str, image_size: int | None) -> Raw:
     if start == b"\x93NUMPY":
         return read_npy(path, part)
     if looks_like_idx(start):  # one of the files of a folder
-        return _read_folder(path.parent, part, image_size)
+        files = idx_files(path.parent, path)
+        if any(file.path == path for file in files):
+            return read_idx_files(path.parent, files, part)
     raise UserError(f"data set {path} is of no known format: {FORMATS}")
 
 

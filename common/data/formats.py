@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -52,10 +53,28 @@ def is_of(name: str, part: str) -> bool:
     return of_test == (part == "test")
 
 
+def set_of(file: Path) -> str | None:
+    """The data set that a file belongs to: what its name says before it says what is in the file.
+
+    "emnist-letters-" of emnist-letters-train-images-idx3-ubyte; None of a name that says nothing.
+    """
+    found = re.search("train|t10k|test|image|img|label", file.name.lower())
+    return file.name.lower()[: found.start()] if found else None
+
+
+def of_same_set(files: list[Path], chosen: Path | None) -> list[Path]:
+    """The files that belong to the data set of one of them; all of them where that is unknown."""
+    wanted = chosen and set_of(chosen)
+    return [file for file in files if wanted is None or set_of(file) in (wanted, None)]
+
+
 def one_of(files: list[Path], folder: Path) -> str:
     """What to say of a folder that holds several files where one is expected."""
     names = ", ".join(sorted(str(file.relative_to(folder)) for file in files)[:6])
-    return f"data set {folder} holds more than one, {names}: give a folder with one of them"
+    return (
+        f"data set {folder} holds more than one, {names}: give one of these files, or a folder "
+        "with one of them"
+    )
 
 
 def read_into(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from common.data.formats import Raw, is_of, one_of, read_into, visible
+from common.data.formats import Raw, is_of, of_same_set, one_of, read_into, visible
 from common.errors import UserError, first_line
 from common.files import kind_of, open_regular
 
@@ -39,18 +39,25 @@ def looks_like_idx(start: bytes) -> bool:
     return start.startswith((_GZIP, b"\0\0"))
 
 
-def idx_files(folder: Path) -> list[IdxFile]:
-    """The IDX files in a folder and in its folders.
+def idx_files(folder: Path, chosen: Path | None = None) -> list[IdxFile]:
+    """The IDX files in a folder and in its folders, each once.
+
+    Args:
+        folder: The folder.
+        chosen: One of its files, to leave out those of other data sets.
 
     Raises:
         UserError: A file is called one and is none, or it cannot be read.
     """
-    found = []
-    for path in visible([*folder.iterdir(), *folder.glob("*/*")], folder):
+    found = {}
+    paths = visible([*folder.iterdir(), *folder.glob("*/*")], folder)
+    # those that replace others come last: the chosen one, and unpacked ones
+    paths = sorted(of_same_set(paths, chosen), key=lambda x: (x == chosen, kind_of(x) != ".gz"))
+    for path in paths:
         name, suffix = path.name.lower(), kind_of(path)
         bare = suffix in ("", ".gz") or suffix.startswith(".idx")
         # thousands of pictures need not be opened
-        if not path.is_file() or not (bare or "idx" in name):
+        if not path.is_file() or not (bare or "idx" in name or path == chosen):
             continue
         # idx_7.png and classes_idx.json are what their suffixes say
         named = bare and "idx" in name
@@ -62,13 +69,22 @@ def idx_files(folder: Path) -> list[IdxFile]:
                 raise UserError(f"{path} cannot be read: {first_line(error)}") from error
             continue
         if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _TYPES:
-            found.append(IdxFile(path, magic[2], magic[3]))
+            found[_usual_name(path.relative_to(folder))] = IdxFile(path, magic[2], magic[3])
         elif named:
             raise UserError(
                 f"{path} starts with 0x{magic.hex()}, an IDX file with 0x0000 and the code of a "
                 "type: it is damaged, or another kind of file: fetch it again"
             )
-    return found
+    return list(found.values())
+
+
+def _usual_name(path: Path) -> str:
+    """The same for a file's packed and unpacked form, and for its two forms in Kaggle's MNIST.
+
+    These are train-images.idx3-ubyte and train-images-idx3-ubyte/train-images-idx3-ubyte.
+    """
+    names = (name.lower().removesuffix(".gz").replace(".", "-") for name in path.parts)
+    return "/".join(dict.fromkeys(names))
 
 
 def read_idx_files(folder: Path, files: list[IdxFile], part: str) -> Raw:

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from common.data.formats import FORMATS, Raw, is_of, one_of, read_into, visible
+from common.data.formats import FORMATS, Raw, is_of, of_same_set, one_of, read_into, set_of, visible
 from common.errors import UserError, first_line
 from common.files import open_regular
 
@@ -35,8 +35,8 @@ def read_npz(path: Path, part: str) -> Raw:
         UserError: It cannot be read, or has no such images.
     """
     with _Archive(path) as archive:
-        if archive.names == ["arr_0"] and has_numpy_files(path.parent):
-            return read_numpy_files(path.parent, part)
+        if archive.names == ["arr_0"] and set_of(path) is not None:
+            return read_numpy_files(path.parent, part, path)
         images, labels = archive.first_of(_IMAGES[part]), archive.first_of(_LABELS[part])
         if images is None:
             raise UserError(
@@ -62,26 +62,32 @@ def has_numpy_files(folder: Path) -> bool:
     return len(_numpy_files(folder, "train")) == 2
 
 
-def read_numpy_files(folder: Path, part: str) -> Raw:
+def read_numpy_files(folder: Path, part: str, chosen: Path | None = None) -> Raw:
     """Such files: each holds one array.
 
+    Args:
+        folder: Their folder.
+        part: "train" or "test".
+        chosen: One of them, to leave out those of other data sets.
+
     Raises:
-        UserError: There are none of this part. When they are read: they cannot be.
+        UserError: There are none of this part, or several. When they are read: they cannot be.
     """
-    files = _numpy_files(folder, part)
+    files = _numpy_files(folder, part, chosen)
     if len(files) < 2:
         raise UserError(f"data set {folder} has no images and labels for a {part} part")
     images, labels = files
     return Raw(partial(_read, images), partial(_read, labels))
 
 
-def _numpy_files(folder: Path, part: str) -> list[Path]:
+def _numpy_files(folder: Path, part: str, chosen: Path | None = None) -> list[Path]:
     """The files with the images and with the labels of a part, in this order."""
     found = []
+    archives = of_same_set(visible(folder.glob("*.npz"), folder), chosen)
     for words in (("image", "img"), ("label",)):
         files = [
             file
-            for file in visible(folder.glob("*.npz"), folder)
+            for file in archives
             if is_of(file.name, part) and any(word in file.name.lower() for word in words)
         ]
         if len(files) > 1:
