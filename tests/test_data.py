@@ -360,6 +360,39 @@ def test_pictures_of_16_bits(tmp_path):
     np.testing.assert_array_equal(load_data(tmp_path)[0].max(axis=(1, 2)), [0, 255])
 
 
+def test_transparent_pictures_lie_over_white(tmp_path, capsys):
+    """Black, more or less opaque: the colour under what is transparent is black as well."""
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:6, 2:6] = 255
+    alpha[0, 0] = 51
+    black = np.zeros_like(alpha)
+    Image.fromarray(np.dstack([black, black, black, alpha])).save(tmp_path / "1.png")
+    Image.fromarray(np.dstack([black, alpha])).save(tmp_path / "2.png")
+    # one of the greys, or of a palette's colours, is transparent
+    Image.fromarray(alpha).save(tmp_path / "3.png", transparency=0)
+    Image.fromarray(alpha).convert("P").save(tmp_path / "4.gif", transparency=0)
+    Image.fromarray(np.dstack([black, black, black, ~black])).save(tmp_path / "5.png")
+    images, _ = load_images(tmp_path)
+    np.testing.assert_array_equal(images[:2], [255 - alpha] * 2)
+    np.testing.assert_array_equal(images[2:4], [np.where(alpha == 0, 255, alpha)] * 2)
+    np.testing.assert_array_equal(images[4], 0)
+    assert "4 of 5 pictures have transparent pixels: white shows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [([(8, 8), (12, 8)], "2 sizes"), ([(12, 8), (12, 8)], "have 8 x 12 pixels")],
+)
+def test_sizes_are_compared_before_pictures_are_decoded(tmp_path, sizes, complaint):
+    """Of these files the header is whole and nothing else."""
+    for i, size in enumerate(sizes):
+        file = tmp_path / f"{i}.png"
+        Image.new("L", size).save(file)
+        file.write_bytes(file.read_bytes()[:45])
+    with pytest.raises(UserError, match=complaint):
+        load_images(tmp_path)
+
+
 def test_a_damaged_picture_is_named(pictures):
     file = pictures / "cats" / "00.png"
     file.write_bytes(file.read_bytes()[:50])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.formats import FORMATS, MAX_LABELS, MAX_PIXELS, MIN_LABELS, Raw
+from common.data.formats import FORMATS, MAX_LABELS, MIN_LABELS, Raw, check_size
 from common.data.idx import idx_files, looks_like_idx, read_idx_files
 from common.data.npz import has_numpy_files, read_npy, read_npz, read_numpy_files
 from common.data.pictures import read_pictures, resized
@@ -151,12 +151,7 @@ def _images(images: np.ndarray, path: Path, part: str, image_size: int | None) -
     if image_size is not None and images.shape[1:] != (image_size, image_size):
         images = resized(images, image_size)
     height, width = images.shape[1:]
-    if height != width or height % 4 or height * width > MAX_PIXELS:
-        raise UserError(
-            f"the images of {path} have {height} x {width} pixels, expected square images whose "
-            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: add --image-size N to "
-            "crop and resize them"
-        )
+    check_size(height, width, path)
     if part == "train":
         if notes:
             print(f"{path}: {', '.join(notes)}", flush=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+
+from common.errors import UserError
 
 # The limits of a data set. Sides are a multiple of 4 because the generator doubles the size of its
 # first feature map twice.
@@ -36,6 +39,20 @@ class Raw(NamedTuple):
 def num_classes(labels: np.ndarray) -> int:
     """The number of classes of the labels of a training part."""
     return int(labels.max()) + 1
+
+
+def check_size(height: int, width: int, path: Path) -> None:
+    """Checks that images are of a size that the networks can draw.
+
+    Raises:
+        UserError: They are not.
+    """
+    if height != width or height % 4 or not 0 < height * width <= MAX_PIXELS:
+        raise UserError(
+            f"the images of {path} have {height} x {width} pixels, expected square images whose "
+            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: add --image-size N to "
+            "crop and resize them"
+        )
 
 
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
