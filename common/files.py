@@ -62,6 +62,16 @@ def open_regular(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def read_file(path: Path) -> bytes:
+    """Reads a whole file, if it is an ordinary one.
+
+    Raises:
+        OSError: As `open_regular`, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
 def check_writable(path: Path) -> None:
     """Checks now, not after hours of training, that `write_file(path, ...)` will work.
 

@@ -23,7 +23,7 @@ from common.cli import CommandParser
 from common.data.dataset import MNIST, checksum, load_data
 from common.data.formats import num_classes
 from common.errors import UserError, first_line
-from common.files import check_writable, packed, unpacked, write_file
+from common.files import check_writable, packed, read_file, unpacked, write_file
 from common.flags import path, seed_number
 from common.gan.batches import scaled
 
@@ -192,7 +192,7 @@ def _file_name(data_sha256: str) -> str:
 
 def _load(file: Path) -> Classifier:
     try:
-        weights = unpacked(file.read_bytes())
+        weights = unpacked(read_file(file))
         ordered = [weights[str(i)] for i in range(len(weights))]
         classifier = Classifier(build_classifier(ordered[-1].shape[0]))
         classifier.model.set_weights(ordered)

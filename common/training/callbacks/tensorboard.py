@@ -6,6 +6,7 @@ again, and no step is missing or doubled.
 
 from __future__ import annotations
 
+import io
 import socket
 import sys
 import time
@@ -26,6 +27,7 @@ from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from common.errors import UserError, first_line
+from common.files import read_file
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import columns
@@ -168,11 +170,12 @@ def _write_scalars(
 
 def _image(file: Path) -> Summary:
     """A PNG file as TensorBoard's image plugin expects it: width, height, and the file."""
-    with Image.open(file) as picture:
+    content = read_file(file)
+    with Image.open(io.BytesIO(content)) as picture:
         size = [str(length).encode() for length in picture.size]
     tensor = TensorProto(
         dtype=DT_STRING,
-        string_val=[*size, file.read_bytes()],
+        string_val=[*size, content],
         tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=3)]),
     )
     metadata = create_summary_metadata(display_name=None, description="")
