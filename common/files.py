@@ -88,6 +88,20 @@ def check_writable(path: Path) -> None:
         partial_of(path).unlink()
 
 
+def check_utf8(path: Path, flag: str) -> None:
+    """Checks that TensorFlow itself can write to a path.
+
+    Raises:
+        UserError: It cannot, because the name is of other bytes.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"argument {flag}: {path} is not a name in UTF-8, as TensorFlow needs one: give another"
+        ) from None
+
+
 def remove_partials(folder: Path, name: str = "*") -> None:
     """Removes the partial files and folders that killed processes have left behind.
 
