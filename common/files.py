@@ -136,7 +136,7 @@ def refuse_to_replace(path: Path, flag: str) -> None:
     """
     if path.exists():
         raise UserError(
-            f"argument {flag}: {path} is there already: give another name, or add --overwrite to "
+            f"argument {flag}: {path} is there already: give another, or add --overwrite to "
             "replace it"
         )
 

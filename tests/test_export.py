@@ -93,7 +93,7 @@ def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
     ("target", "complaint"),
     [
         ("there", "argument --export: there is a folder that is there already: move it away"),
-        ("g.keras", "argument --export: g.keras is there already: give another name, or add --ov"),
+        ("g.keras", "argument --export: g.keras is there already: give another, or add --overwr"),
         ("file/generator.onnx", "cannot write file/generator.onnx: "),
         ("file/generator", "cannot write file/generator: "),
     ],
