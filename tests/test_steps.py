@@ -6,8 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+import dcgan_mnist
 from common.data.dataset import load_data
+from common.gan.batches import RealImages
 from common.gan.step import METRICS
+from common.options import Options
+from common.training.train import make_step
+from conftest import Gan
 
 
 class Spy:
@@ -236,3 +241,19 @@ def test_steps_of_one_call(gan, small_data, precision):
         for name in weights:
             np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
         assert rng_state == other_rng_state
+
+
+@pytest.mark.slow
+def test_xla_computes_the_same_steps(small_data):
+    """On a CPU, where it is slow: the first step to rounding, all whatever calls they come in."""
+    gan = Gan("dcgan_mnist", dcgan_mnist, num_labels=0)
+    results = []
+    for xla, counts in ((False, [4]), (True, [4]), (True, [1, 3])):
+        models = gan.models(image_size=8)
+        real = RealImages(small_data[0])
+        options = Options(batch_size=6, engine="compiled", xla=xla)
+        step = make_step(models, real, np.random.default_rng(0), options)
+        results.append(np.concatenate([step(count) for count in counts]))
+    plain, xla_once, xla_twice = results
+    np.testing.assert_allclose(xla_once[0], plain[0], rtol=1e-5)
+    np.testing.assert_array_equal(xla_once, xla_twice)
