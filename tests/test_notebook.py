@@ -47,7 +47,7 @@ def test_its_explanations_stand_in_both_languages(notebook):
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom(notebook, tmp_path):
     """With few steps and few images."""
-    shorter = {"STEPS = 600": "STEPS = 4", "--samples=1000": "--samples=100"}
+    shorter = {"STEPS = 2000": "STEPS = 4", "--samples=1000": "--samples=100"}
     shorter['Path("notebook")'] = f"Path({str(tmp_path)!r})"
     sources = "".join(cell.source for cell in notebook.cells)
     assert all(sources.count(text) == 1 for text in shorter)
