@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -70,6 +70,13 @@ return [width, [...data].filter((_, i) => i % 4 === 0)];
 PASTE = """
 labels.value = arguments[0];
 labels.dispatchEvent(new Event("input"));
+"""
+# A finger that is faster than the page.
+MOVES = """
+for (let value = 0; value <= 100; value++) {
+  x.value = value;
+  x.dispatchEvent(new Event("input", { bubbles: true }));
+}
 """
 
 
@@ -133,6 +140,7 @@ class Page:
         self["save"].click()
         WebDriverWait(self.driver, 30, 0.02).until(lambda _: [*self.downloads.glob("*.png")])
         (file,) = self.downloads.glob("*.png")
+        assert self["status"].text == f"Saved as {file.name}"
         picture = np.array(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
         file.unlink()
         assert (picture == picture[:, :, :1]).all()
@@ -220,7 +228,7 @@ def test_typed_digits_are_read_as_these_digits(opened, generators, tmp_path):
         asked = [int(character) for character in text if character.isdigit()]
         wrong += np.sum(read != asked)
         count += len(asked)
-        assert page["picture"].get_attribute("aria-label") == f"{len(asked)} drawn images {text}"
+        assert page["picture"].get_attribute("aria-label") == f"Drawn: {text}"
     assert count == 38
     assert wrong <= 2
 
@@ -253,6 +261,7 @@ def test_texts_are_read_as_by_the_programs(opened):
     latent, rng = Latent.of(generator), np.random.default_rng(0)
     expected = new_samples(latent, rng, Options(digit=words, samples=11)).noise_class.tolist()
     assert expected == [12, 7, 0, 4, 6, 46, 4, 7, 2, 0, 2][: len(expected)]
+    page.run(PASTE, "")
     drawn = page.drawn_by(lambda: page.run(PASTE, " ".join(words)))
     assert [one["label"] for one in drawn[:11]] == expected
 
@@ -261,18 +270,75 @@ def test_what_is_no_digit_of_the_generator_is_said(opened):
     page = opened(GENERATORS["8 pixels, 3 labels"]())
     assert page["labels"].get_attribute("value") == "012"
     assert page["hint"].text == "Digits 0 to 2."
-    drawn = page.drawn_by(lambda: page.run(PASTE, "\uff12a1-7"))
-    assert [one["label"] for one in drawn[:2]] == [2, 1]
-    assert page["hint"].text == "This generator draws 0 to 2 only."
-    page.type("abc")
-    assert not page["save"].is_enabled()
-    assert page["picture"].get_attribute("aria-label") == "0 drawn images abc"
+    drawn = page.drawn_by(lambda: page.run(PASTE, "\uff12a2-7"))
+    assert [one["label"] for one in drawn[:2]] == [2, 2]
+    assert page["hint"].text == "Only 0 to 2 and the signs - . , : / + ( ) are drawn."
+    assert page["status"].text == "Drawn: 2 2-"
+    page.type("77")
+    assert page["status"].text == "Type digits, 0 to 2."
+
+
+def test_of_a_text_what_can_be_drawn_is(opened, generators):
+    """In the middle of the picture; for anything else there is a space, or a word."""
+    page = opened(generators["included CGAN"])
+    only, usual = "Only 0 to 9 and the signs", "A date, for example"
+    for text, drawn, file, hint in [
+        ("Tel. 030 / 12ab", "030 / 12", "030-12", only),
+        ("  7  ", "7", "7", usual),
+        ("3\U0001f600\u0664\u00b2", "3 2", "3-2", only),
+        ("+49 (30) 1.5", "+49 (30) 1.5", "49-30-1-5", usual),
+        ("2026\u201311\u201327", "2026\u201311\u201327", "2026-11-27", usual),
+        ("1234567890" * 4, "1234567890" * 4, "1234567890" * 4, "At most 40 characters."),
+    ]:
+        page.run(PASTE, text)
+        page.wait()
+        assert page["hint"].text.startswith(hint)
+        assert page["status"].get_attribute("textContent") == f"Drawn: {drawn}"
+        name, picture = page.saved()
+        assert name == f"{file}.png"
+        if text == "  7  ":
+            assert picture.shape == (96, 96)
+    for text, hint in [("abc", only), ("", usual), ("-----", usual), ("\u0661\u0662", only)]:
+        page.run(PASTE, text)
+        page.wait()
+        assert page["hint"].text.startswith(hint)
+        assert page["status"].text == "Type digits, 0 to 9."
+        assert not page["picture"].is_displayed()
+        assert not page["save"].is_enabled()
+
+
+def test_a_click_selects_what_is_to_be_typed_over(opened, generators):
+    page = opened(generators["included CGAN"])
+    page["labels"].click()
+    page["labels"].send_keys("27")
+    page["labels"].click()  # puts the cursor there, as elsewhere
+    page["labels"].send_keys("1")
+    typed = page["labels"].get_attribute("value")
+    assert sorted(typed) == ["1", "2", "7"]
+
+
+def test_a_picture_is_the_same_in_each_window(opened, generators):
+    """A date has one row, long numbers several; rows end at spaces, if there are any."""
+    for text, height, width in [
+        ("2026-11-27", 1, 8.9),
+        ("2026-11-27 10:45", 2, 8.9),
+        ("1234567890" * 4, 4, 10),
+    ]:
+        for size in [(1280, 800), (195, 422)]:
+            page = opened(generators["included CGAN"], *size)
+            page.run(PASTE, text)
+            page.wait()
+            _, picture = page.saved()
+            assert picture.shape == (90 * height + 6, round(90 * width) + 6)
+            shown = page["picture"].rect
+            rows, columns = picture.shape
+            assert shown["height"] == pytest.approx(shown["width"] * rows / columns, abs=2)
 
 
 def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, generators):
     """Noise is uniform on [-1, 1] all over the pad, and the pictures change with each move."""
     page = opened(generators["included DCGAN"], 390, 844)
-    box = page["pad"].rect
+    box = page["area"].rect
     centre = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
 
     def touch(kind, *points):
@@ -289,7 +355,7 @@ def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, gene
             lambda _: abs(float(page["x"].get_attribute("value")) - goal) < 2
         )
 
-    touch("touchStart", centre)
+    page.drawn_by(lambda: touch("touchStart", centre))
     walk = []
     # the finger leaves the pad, which goes on following it
     for x, y in [(-1.1, -1.1), (1.1, -1.1), (-1.1, 1.1), (1.1, 1.1), (0, 0), (-0.4, 0.6)]:
@@ -309,6 +375,44 @@ def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, gene
     assert abs(np.corrcoef(noise.ravel(), walk[5])[0, 1]) < 0.15
 
 
+def test_each_corner_of_the_pad_is_what_it_shows(opened, generators):
+    page = opened(generators["included CGAN"])
+    page.type("8")
+    pad = page["pad"].rect
+    for i, corner in enumerate(page.driver.find_elements(By.CLASS_NAME, "corner")):
+        click = ActionChains(page.driver).move_to_element(corner).click()
+        drawn = page.drawn_by(click.perform)
+        shown = page.run(
+            "const { width, height } = arguments[0];"
+            "const { data } = arguments[0].getContext('2d').getImageData(0, 0, width, height);"
+            "return [...data].filter((_, i) => i % 4 === 0)",
+            corner,
+        )
+        # the middle of an image falls between two pixels
+        np.testing.assert_allclose(shown, 255 * np.array(drawn[-1]["image"]), atol=32)
+        dot = page["dot"].rect
+        assert pad["x"] <= dot["x"] <= pad["x"] + pad["width"] - dot["width"]
+        assert pad["y"] <= dot["y"] <= pad["y"] + pad["height"] - dot["height"]
+        assert (
+            dot["x"] > pad["x"] + pad["width"] / 2,
+            dot["y"] > pad["y"] + pad["height"] / 2,
+        ) == (
+            i % 2 == 1,
+            i >= 2,
+        )
+
+
+def test_a_fast_finger_does_not_leave_the_picture_behind(opened, generators):
+    """Of a hundred moves, those that are past are not drawn, except for what had been begun."""
+    page = opened(generators["included CGAN"])
+    page.run(PASTE, "8" * 40)
+    page.wait()
+    drawn = page.drawn_by(lambda: page.run(MOVES))
+    assert 40 <= len(drawn) <= 48
+    still = page.drawn_by(lambda: page.run(MOVES.replace("let value = 0", "let value = 100")))
+    assert sorted(one["noise"] for one in drawn[-40:]) == sorted(one["noise"] for one in still)
+
+
 def test_all_of_it_can_be_done_with_keys(opened, generators):
     page = opened(generators["included CGAN"])
 
@@ -321,15 +425,19 @@ def test_all_of_it_can_be_done_with_keys(opened, generators):
     assert page["labels"].get_attribute("value") == "27"
     visited = []
     images = []
+    lines = []
+    line = "const { width, height } = getComputedStyle(dot, '::before'); return [width, height];"
     for key in (Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ENTER):
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        lines.append([side != "auto" and float(side[:-2]) > 100 for side in page.run(line)])
         visited.append(page.driver.switch_to.active_element.get_attribute("id"))
         images.append(press(key)[0])
     assert visited == ["x", "y", "renew"]
     assert (float(page["x"].get_attribute("value")), float(page["y"].get_attribute("value"))) == (
-        55,
-        55,
+        51,
+        49,
     )
+    assert lines == [[True, False], [False, True], [False, False]]  # which way the keys go
     assert len({tuple(image) for image in images}) == 3
     page.driver.switch_to.active_element.send_keys(Keys.TAB)
     assert page.driver.switch_to.active_element.get_attribute("id") == "save"
@@ -347,14 +455,17 @@ def test_screen_readers_find_names_for_everything(opened, generators):
     assert {
         ("heading", "A GAN draws what you type"),
         ("textbox", "Digits"),
-        ("image", "4 drawn images 2026"),
-        ("group", "Move the dot to walk between four noise vectors."),
-        ("slider", "From left to right"),
-        ("slider", "From top to bottom"),
-        ("button", "New noise"),
+        ("image", "Drawn: 2026"),
+        ("group", "Move the dot to mix four drawings."),
+        ("slider", "Between left and right"),
+        ("slider", "Between bottom and top"),
+        ("button", "Draw anew"),
         ("button", "Save picture"),
     } <= found
-    assert page["status"].get_attribute("textContent") == "Drawn: 2026"
+    assert page.driver.title == "A GAN draws what you type"
+    assert page["status"].text == "Drawn: 2026"
+    assert page["x"].get_attribute("aria-valuetext") == "50 percent right"
+    assert page["y"].get_attribute("aria-valuetext") == "50 percent top"
 
 
 @pytest.mark.parametrize("name", ["included DCGAN", "included CGAN"])
@@ -373,6 +484,26 @@ def test_it_is_one_screen(opened, generators, name, size):
     board = page.board()
     assert board[1:-1, 1:-1].any()
     assert not any(edge.any() for edge in (board[0], board[-1], board[:, 0], board[:, -1]))
+
+
+@pytest.mark.parametrize("size", [(320, 200), (844, 200), (195, 422)])
+def test_where_that_is_too_small_it_scrolls(opened, generators, size):
+    """As in a window that is enlarged four times."""
+    page = opened(generators["included CGAN"], *size)
+    root = "document.documentElement"
+    width, height = page.run(f"return [{root}.scrollWidth, {root}.scrollHeight]")
+    assert width == page.run(f"return {root}.clientWidth")
+    assert height > size[1]
+    above = 0
+    for part in ("labels", "picture", "status", "pad", "save"):
+        box = page[part].rect
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width, part
+        if part != "save":
+            assert box["y"] >= above, part
+        above = box["y"] + box["height"]
+    assert above <= height
+    assert page["picture"].rect["width"] > 0.8 * size[0]
 
 
 def test_it_is_light_or_dark_as_the_reader_prefers(opened, generators):

@@ -32,11 +32,11 @@ class Workers {
     const weights = floatsOf(decoded(element("weights").textContent));
     const products = decoded(element("products").textContent);
     const cores = Math.min(navigator.hardwareConcurrency || 2, 8);
-    const count = Math.min(cores, Math.ceil(MAX_WEIGHT_BYTES / weights.byteLength));
+    this.count = Math.min(cores, Math.ceil(MAX_WEIGHT_BYTES / weights.byteLength));
     const code = new Blob([element("generator").textContent], { type: "text/javascript" });
     const url = URL.createObjectURL(code);
     this.waiting = [];
-    this.idle = Array.from({ length: count }, () => {
+    this.idle = Array.from({ length: this.count }, () => {
       const worker = new Worker(url);
       worker.onerror = (event) => showFailure(event.message);
       worker.postMessage({ steps: description.steps, weights, products });

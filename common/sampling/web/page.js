@@ -3,73 +3,76 @@
 /* What the controls of the page do. */
 
 const conditional = numLabels > 0;
+const kind = numLabels > 10 ? "Labels" : "Digits";
+const range = `0 to ${numLabels - 1}`;
 
-// The chapter draws 16 images.
+// The chapter draws 16 images, in rows of 4.
 const IMAGES = 16;
-// Images of a text get more rows if they would be smaller than this, in CSS pixels.
-const COMFORTABLE = 48;
+// Width of the rows, in images, at most: a date and a telephone number have one of their own.
+const WIDEST = conditional ? 12 : 4;
 // Width of an image in a saved picture, at most: that of the programs' pictures.
 const SAVED_PIXELS = 84;
 
-const labels = element("labels");
-const [sliderX, sliderY] = [element("x"), element("y")];
-let corners = []; // of each image, kept while the text changes
-let shown = []; // cells with their images
-let shownRows = [];
-let onPad = {}; // what its corners show
-let drawing = false;
-let changed = false;
+const [labels, board, picture, sliderX, sliderY] =
+  ["labels", "board", "picture", "x", "y"].map(element);
+let rows = []; // of cells
+let images = []; // the cells that are images
+// The first image at the corners of the pad.
+const onPad = [...document.querySelectorAll(".corner")].map((image, i) => (
+  { image, number: 0, label: null, place: [i % 2, i >> 1], drawn: Infinity }));
+let corners = []; // four vectors for each image, kept while the text changes
+let moves = 0; // of the dot; an image is `drawn` after so many, or never: -1
+let drawing = 0; // how many images are being drawn
+let frame; // in which they will be shown
 
 const typed = () => labels.value.normalize("NFKC");
 
-/** Paints the picture as large as the board allows. */
-function paintBoard() {
-  const canvas = element("picture");
-  canvas.width = Math.round(canvas.clientWidth * devicePixelRatio);
-  canvas.height = Math.round(canvas.clientHeight * devicePixelRatio);
-  const comfortable = conditional ? COMFORTABLE * devicePixelRatio : Infinity;
-  const { rows, side } = layout(shown, canvas.width, canvas.height, comfortable);
-  shownRows = rows;
-  paint(canvas, rows, side);
-}
+/** Where the dot is: x from 0, left, to 1, right, and y from 0, top, to 1, bottom. */
+const placeOfDot = () => [sliderX.value / 100, 1 - sliderY.value / 100];
 
-/** Saves the picture, with images as large as in those of the programs. */
-function savePicture() {
-  const side = Math.max(1, Math.floor(SAVED_PIXELS / imageSize)) * imageSize;
-  const gap = Math.ceil(side * GAP);
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.ceil((side + gap) * widthOfRows(shownRows)) + gap;
-  canvas.height = (side + gap) * shownRows.length + gap;
-  paint(canvas, shownRows, side);
-  const link = document.createElement("a");
-  link.href = canvas.toDataURL();
-  link.download = `${labels.value.match(/\d+/g)?.join("-") ?? "images"}.png`;
-  link.click();
-}
-
-/** Draws what the text and the pad say; if they change meanwhile, once more. */
-async function redraw() {
-  changed = true;
-  if (drawing) return;
-  drawing = true;
-  element("board").ariaBusy = "true";
-  while (changed) {
-    changed = false;
-    const cells = conditional ? cellsOf(typed()) : Array.from({ length: IMAGES }, () => ({}));
-    const [x, y] = [sliderX, sliderY].map((slider) => slider.value / slider.max);
-    const images = cells.filter(isImage);
-    while (corners.length < images.length) corners.push(newCorners());
-    await Promise.all(images.map(async (cell, i) => {
-      cell.image = imageCanvas(await gan.draw(noiseBetween(corners[i], x, y), cell.label));
-    }));
-    shown = cells;
-    paintBoard();
-    if (images.length) await drawOnPad(corners[0], images[0].label);
-    element("save").disabled = images.length === 0;
-    element("picture").ariaLabel = `${images.length} drawn images ${labels.value}`;
+/** Reads the text. Images that it has as before need not be drawn again. */
+function read() {
+  const before = images;
+  images = [];
+  const cells = conditional ? cellsOf(typed()) : Array.from({ length: IMAGES }, () => ({}));
+  rows = rowsOf(cells.map((cell) => {
+    if (!isImage(cell)) return cell;
+    const number = images.length;
+    const same = before[number]?.label === cell.label && before[number];
+    images.push(same || { label: cell.label, number, drawn: -1 });
+    return images[number];
+  }), WIDEST);
+  if (images.length && onPad[0].label !== images[0].label) {
+    onPad.forEach((image) => Object.assign(image, { label: images[0].label, drawn: -1 }));
   }
-  drawing = false;
-  element("board").ariaBusy = "false";
+  showHint();
+  redraw();
+}
+
+/** The image that has waited longest to be drawn as the dot is now; none if all are. */
+function nextImage() {
+  return [...images, ...onPad].filter((image) => !image.busy && image.drawn < moves)
+    .sort((a, b) => a.drawn - b.drawn)[0];
+}
+
+/** Draws what has changed. What changes again meanwhile is drawn as it then is. */
+function redraw() {
+  while (drawing < workers.count && nextImage()) drawImages();
+  showSoon();
+}
+
+async function drawImages() {
+  drawing += 1;
+  for (let image = nextImage(); image; image = nextImage()) {
+    image.busy = true;
+    image.drawn = image.place ? Infinity : moves;
+    corners[image.number] ??= newCorners();
+    const noise = noiseBetween(corners[image.number], ...(image.place ?? placeOfDot()));
+    image.image = imageCanvas(await gan.draw(noise, image.label), image.image);
+    image.busy = false;
+    showSoon();
+  }
+  drawing -= 1;
 }
 
 /** Four vectors of normally distributed numbers. */
@@ -77,21 +80,57 @@ function newCorners() {
   return Array.from({ length: 4 }, () => Float32Array.from({ length: latentSize }, randomNormal));
 }
 
-/** Draws the first image at the four corners of the pad. */
-async function drawOnPad(vectors, label) {
-  if (onPad.vectors === vectors && onPad.label === label) return;
-  onPad = { vectors, label };
-  const canvases = [...document.querySelectorAll(".corner")];
-  await Promise.all(canvases.map(async (canvas, i) => {
-    imageCanvas(await gan.draw(noiseBetween(vectors, i % 2, i >> 1), label), canvas);
-  }));
+function showSoon() {
+  board.ariaBusy = "true";
+  cancelAnimationFrame(frame);
+  frame = requestAnimationFrame(show);
+}
+
+/** Shows the picture as far as it is drawn. */
+function show() {
+  paintBoard();
+  element("save").disabled = !images.length || images.some(({ image }) => !image);
+  picture.hidden = !images.length;
+  if (drawing) return;
+  const drawn = `Drawn: ${conditional ? drawnText() : `${IMAGES} images`}`;
+  picture.ariaLabel = drawn;
+  say(images.length ? drawn : `Type ${kind.toLowerCase()}, ${range}.`);
+  board.ariaBusy = "false";
+}
+
+/** Paints the picture, which the browser makes as large as the board allows. */
+function paintBoard() {
+  const room = Math.min(board.clientWidth / widthOfRows(rows), board.clientHeight / rows.length);
+  const scale = Math.ceil((room * devicePixelRatio) / (1 + GAP) / imageSize);
+  paint(picture, rows, Math.max(scale, 1) * imageSize);
+  picture.style.setProperty("--aspect", picture.width / picture.height);
+}
+
+const drawnText = () => textOf(rows.flat());
+
+/** Saves the picture, with images as large as in those of the programs. */
+function savePicture() {
+  const canvas = document.createElement("canvas");
+  paint(canvas, rows, Math.max(1, Math.floor(SAVED_PIXELS / imageSize)) * imageSize);
+  const link = document.createElement("a");
+  link.href = canvas.toDataURL();
+  link.download = `${drawnText().match(/\d+/g)?.join("-") ?? "images"}.png`;
+  link.click();
+  say(`Saved as ${link.download}`);
+}
+
+/** Says what has happened; the same again is not worth a word. */
+function say(text) {
+  if (element("status").textContent !== text) element("status").textContent = text;
 }
 
 /** Says what can be typed. */
 function showHint() {
-  const range = `0 to ${numLabels - 1}`;
+  const isDrawn = (character) =>
+    /\s/.test(character) || SIGNS.test(character) || isLabel(character);
   const hints = [
-    [[...typed()].some((x) => /\d/.test(x) && !isLabel(x)), `This generator draws ${range} only.`],
+    [![...typed()].every(isDrawn), `Only ${range} and the signs - . , : / + ( ) are drawn.`],
+    [labels.value.length >= labels.maxLength, `At most ${labels.maxLength} characters.`],
     [numLabels > 10, `Labels ${range}, with spaces between them.`],
     [numLabels < 10, `Digits ${range}.`],
     [true, "A date, for example, or a telephone number."],
@@ -105,56 +144,41 @@ function showFailure(message) {
     `This browser cannot run the generator (${message}). Browsers since 2023 can.`;
 }
 
-function moveTo(x, y) {
-  [[sliderX, x], [sliderY, y]].forEach(([slider, share]) => {
-    slider.value = share * slider.max;
-  });
-  followPad();
-}
-
-function followPad() {
-  const { style } = element("handle");
-  style.left = `${(100 * sliderX.value) / sliderX.max}%`;
-  style.top = `${(100 * sliderY.value) / sliderY.max}%`;
+function followSliders() {
+  moves += 1;
+  const { style } = element("dot");
+  style.left = `${sliderX.value}%`;
+  style.bottom = `${sliderY.value}%`;
+  sliderX.ariaValueText = `${sliderX.value} percent right`;
+  sliderY.ariaValueText = `${sliderY.value} percent top`;
   redraw();
 }
 
 function followPointer(event) {
-  const { left, top, width, height } = element("pad").getBoundingClientRect();
-  moveTo((event.clientX - left) / width, (event.clientY - top) / height);
-}
-
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-function followKey(event) {
-  const arrow = ARROWS[event.key];
-  if (!arrow) return;
-  event.preventDefault();
-  const step = 0.05;
-  const [x, y] = [sliderX, sliderY].map((slider) => slider.value / slider.max);
-  moveTo(x + arrow[0] * step, y + arrow[1] * step);
+  const { left, bottom, width, height } = element("area").getBoundingClientRect();
+  sliderX.value = (100 * (event.clientX - left)) / width;
+  sliderY.value = (100 * (bottom - event.clientY)) / height;
+  followSliders();
 }
 
 function start() {
-  const kind = conditional ? "A conditional GAN" : "A GAN";
   const count = description.weightCount.toLocaleString("en");
   element("about").textContent =
-    `${kind} with ${count} weights, trained in competition with a discriminator. It runs in this ` +
-    "page: nothing is loaded, nothing is sent.";
-  element("title").textContent = conditional
-    ? "A GAN draws what you type" : "What a GAN draws";
+    `${conditional ? "A conditional GAN" : "A GAN"} with ${count} weights, trained in competition ` +
+    "with a discriminator. It runs in this page: nothing is loaded, nothing is sent.";
+  document.title = element("title").textContent =
+    conditional ? "A GAN draws what you type" : "What a GAN draws";
   element("text").hidden = !conditional;
-  element("labels-name").textContent = numLabels > 10 ? "Labels" : "Digits";
+  element("labels-name").textContent = kind;
   labels.value = Array.from({ length: Math.min(numLabels, 10) }, (_, label) => label)
     .join(numLabels > 10 ? " " : "");
-  showHint();
 
-  const pad = element("pad");
-  labels.addEventListener("input", () => {
-    showHint();
-    redraw();
-    element("status").textContent = `Drawn: ${labels.value}`;
+  labels.addEventListener("input", read);
+  // a click would put the cursor between the digits that are there
+  labels.addEventListener("focus", () => {
+    labels.addEventListener("click", () => labels.select(), { once: true });
   });
+  const pad = element("pad");
   pad.addEventListener("pointerdown", (event) => {
     event.preventDefault();
     pad.setPointerCapture(event.pointerId);
@@ -164,16 +188,17 @@ function start() {
   pad.addEventListener("pointermove", (event) => {
     if (event.buttons) followPointer(event);
   });
-  pad.addEventListener("keydown", followKey);
-  pad.addEventListener("input", followPad);
+  pad.addEventListener("input", followSliders);
   element("renew").addEventListener("click", () => {
     corners = [];
+    [...images, ...onPad].forEach((image) => { image.drawn = -1; });
+    say("");
     redraw();
-    element("status").textContent = `Drawn from new noise: ${labels.value}`;
   });
   element("save").addEventListener("click", savePicture);
-  new ResizeObserver(paintBoard).observe(element("board"));
-  redraw();
+  new ResizeObserver(paintBoard).observe(board);
+  followSliders();
+  read();
 }
 
 start();
