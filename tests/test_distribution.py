@@ -289,17 +289,21 @@ def test_a_signal_to_one_worker_stops_all_of_them(two_workers, runs):
 
 
 @slow
-def test_the_chief_decides_whether_a_run_is_resumed(two_workers, runs):
-    """A worker that was told otherwise follows, and says so."""
+def test_the_chief_decides(two_workers, runs):
+    """Whether a run is resumed, and its flags; a worker told otherwise follows, and says so."""
     _, (expected, _) = two_workers
     folders = [runs / "decided", runs / "decided-other"]
-    chiefs = ([*FLAGS, "--train-steps=24"], ["--resume", "--train-steps=60"])
-    does = ("starts a new run", "resumes its run")
-    for chief, other, done in zip(chiefs, chiefs[::-1], does, strict=True):
-        flags = (MULTIWORKER, PATIENT)
-        ends = finish(spawn_workers(folders, "dcgan_mnist", *flags, own=[chief, other]))
+    new, resumed = [*FLAGS, "--train-steps=24"], ["--resume", "--train-steps=60"]
+    for own, steps, done in (
+        ([new, resumed], (24, 60), "starts a new run"),
+        ([resumed, new], (60, 24), "resumes its run"),
+    ):
+        ends = finish(spawn_workers(folders, "dcgan_mnist", MULTIWORKER, PATIENT, own=own))
         assert [status for status, _, _ in ends] == [0, 0]
-        assert ends[1][2] == f"the chief {done}, and so does this worker\n"
+        assert ends[1][2] == (
+            f"the chief {done}, and so does this worker\nwarning: argument --train-steps: "
+            f"{steps[1]} given, and the chief trains with {steps[0]}: so does this worker\n"
+        )
     assert history(folders[0], "dcgan_mnist") == history(expected, "dcgan_mnist")
 
 
