@@ -147,7 +147,8 @@ def test_a_folder_that_is_deleted_meanwhile(uninterrupted, what):
     if what:
         (folder / what).unlink()
     else:
-        shutil.rmtree(folder / "dcgan_mnist")
+        # in one go, because the run makes it again at once
+        shutil.rmtree((folder / "dcgan_mnist").rename(folder / "deleted"))
     process.wait_for_line("7: ")  # after a checkpoint
     second = run(folder, "dcgan_mnist", *FLAGS, "--overwrite")
     assert second[0] == 2
