@@ -155,6 +155,19 @@ def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path):
         assert (done.returncode, "loaded" in done.stderr) == (status, False)
 
 
+@pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
+def test_python_that_does_not_look_beside_the_program(tmp_path, name):
+    """As with its switch -P."""
+    done = subprocess.run(
+        [sys.executable, ROOT / f"{name}.py", "--help"],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_tensorflow():
     """One line says how to install it, also in place of the help."""
     done = subprocess.run(
