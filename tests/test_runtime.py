@@ -3,11 +3,13 @@
 import json
 import os
 import platform
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from importlib.util import find_spec
 
 import keras
@@ -185,7 +187,13 @@ def test_without_tensorflow():
 def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
     """A notebook may call `main`, also in a thread; --quiet is quiet there."""
     startup.loaded()
-    before = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
+
+    def state():
+        numbers = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+        hooks = sys.excepthook, threading.excepthook, signal.getsignal(signal.SIGINT)
+        return sys.stdout, hooks, list(warnings.filters), dict(os.environ), numbers
+
+    before = state()
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
     flags = [f"--data={tmp_path / 'set.npz'}", "--train-steps=2", "--batch-size=4", "--quiet"]
     ends = []
@@ -201,7 +209,6 @@ def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
     thread.join()
     assert ends == ["a", "b", "c"]
     assert not runtime.tf.distribute.has_strategy()
-    after = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
-    assert after == before
+    assert state() == before
     assert keras.config.is_interactive_logging_enabled()
     assert capsys.readouterr().out == ""
