@@ -169,7 +169,8 @@ def stopped_by(folder, flags, moment, number):
     steps = int((out.splitlines() or [moment])[-1].split(":")[0]) + 1
     assert err == (
         f"stopped after {steps} steps; checkpoint in dcgan_mnist/checkpoints, "
-        "generator in dcgan_mnist.h5; resume with: python dcgan_mnist.py --resume\n"
+        "generator in dcgan_mnist.h5; resume with: "
+        "python dcgan_mnist.py --resume --log-interval=1\n"
     )
     assert (folder / "dcgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
     assert (folder / "dcgan_mnist.h5").exists()
