@@ -139,7 +139,7 @@ def main() -> None:
     precisions = ["float32", "bfloat16"]
     if runtime.tf.config.list_physical_devices("GPU"):
         names += variants.GPU_VARIANTS
-        precisions.append("float16")
+        precisions += ["float16", variants.NO_TF32]
     packages = ["tensorflow", "keras", "tf-keras"]
     if importlib.util.find_spec("torch"):
         names += variants.TORCH_VARIANTS
@@ -150,7 +150,7 @@ def main() -> None:
 
     gflop = gflop_per_step(*variants.networks(), variants.BATCH_SIZE)
     peaks = {
-        variants.precision_of(name): 2 * variants.MATRIX_SIZE**3 / workers[name].median / 1e9
+        variants.precision_of(name): 2 * variants.matrix_size() ** 3 / workers[name].median / 1e9
         for name in peak_names
     }
     published = workers[variants.PUBLISHED].median

@@ -53,6 +53,7 @@ def alternating_steps(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, which is TensorFlow's default
     g = generator().to(device, memory_format=torch.channels_last)
     d = discriminator().to(device, memory_format=torch.channels_last)
     g_optimizer = torch.optim.RMSprop(g.parameters(), lr=1e-4, alpha=0.9, eps=1e-7)

@@ -17,17 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # for the programs, and for the chapter in Keras 2
 
 BATCH_SIZE = 64
-MATRIX_SIZE = 2048
 # Steps before the first that counts: functions are traced, memory is found.
 WARM_UP = 4
 
 PUBLISHED = "published loop, tf-keras"
+NO_TF32 = "float32 without TF32"
 # Something that does as many steps as it is told to.
 Steps = Callable[[int], object]
 
 
 def published(small: bool = False) -> Steps:
     """The chapter's loop in Keras 2, with its `predict` in each step."""
+    _prepare(small)
     import numpy as np
     import tf_keras
 
@@ -45,10 +46,14 @@ def published(small: bool = False) -> Steps:
 
 
 def project(
-    engine: str, precision: str = "float32", xla: bool = False, small: bool = False
+    engine: str,
+    precision: str = "float32",
+    xla: bool = False,
+    small: bool = False,
+    tf32: bool = True,
 ) -> Steps:
     """The step of this project."""
-    step = project_step(engine, precision, xla, small)
+    step = project_step(engine, precision, xla, small, tf32)
 
     def take(steps: int) -> None:
         for first in range(0, steps, step.steps_per_execution):
@@ -57,8 +62,11 @@ def project(
     return take
 
 
-def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
+def project_step(
+    engine: str, precision: str, xla: bool = False, small: bool = False, tf32: bool = True
+) -> Any:
     """The `AlternatingStep` of `dcgan_mnist.py`."""
+    _prepare(small)
     from common import runtime  # before Keras, which it sets up
 
     # isort: split
@@ -70,6 +78,7 @@ def project_step(engine: str, precision: str, xla: bool, small: bool) -> Any:
     from common.options import PRECISIONS, Options
     from common.training.train import make_step
 
+    runtime.tf.config.experimental.enable_tensor_float_32_execution(tf32)
     images, batch_size = _images(small)
     options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla)
     runtime.prepare_device(precision, xla, batch_size)
@@ -105,12 +114,13 @@ def pytorch(precision: str = "float32") -> Steps:
     return torch_dcgan.alternating_steps(images, batch_size, precision)
 
 
-def matrices(precision: str) -> Steps:
+def matrices(precision: str, tf32: bool = True) -> Steps:
     """Products of large square matrices, to see what the machine can do at best."""
     from common import runtime
 
     tf = runtime.tf
-    shape = (MATRIX_SIZE, MATRIX_SIZE)
+    tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    shape = (matrix_size(), matrix_size())
     a, b = (tf.cast(tf.random.uniform(shape), precision) for _ in range(2))
     multiply = tf.function(tf.matmul)
 
@@ -120,6 +130,22 @@ def matrices(precision: str) -> Steps:
         product.numpy()
 
     return take
+
+
+def matrix_size() -> int:
+    """The side of the matrices: a GPU is done with smaller ones before the next product comes."""
+    from common import runtime
+
+    return 8192 if runtime.tf.config.list_physical_devices("GPU") else 2048
+
+
+def _prepare(small: bool) -> None:
+    """Sets the environment of TensorFlow, before it is imported."""
+    # Workers share the memory of a GPU, which TensorFlow would take as a whole.
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+    if small:
+        # oneDNN sets up each convolution in 0.1 ms, which is no work of a GPU's host.
+        os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 
 
 def _images(small: bool = False) -> tuple[Any, int]:
@@ -154,6 +180,7 @@ VARIANTS: dict[str, Callable[[], Steps]] = {
 }
 GPU_VARIANTS: dict[str, Callable[[], Steps]] = {
     "engine compiled, float16": lambda: project("compiled", "float16"),
+    f"engine compiled, {NO_TF32}": lambda: project("compiled", tf32=False),
     "engine compiled, XLA": lambda: project("compiled", xla=True),
     "engine compiled, bfloat16, XLA": lambda: project("compiled", "bfloat16", xla=True),
     "engine compiled, float16, XLA": lambda: project("compiled", "float16", xla=True),
@@ -173,13 +200,14 @@ PEAKS: dict[str, Callable[[], Steps]] = {
     "matrices, float32": lambda: matrices("float32"),
     "matrices, bfloat16": lambda: matrices("bfloat16"),
     "matrices, float16": lambda: matrices("float16"),
+    f"matrices, {NO_TF32}": lambda: matrices("float32", tf32=False),
 }
 ALL = VARIANTS | GPU_VARIANTS | TORCH_VARIANTS | SMALL_VARIANTS | PEAKS
 
 
 def precision_of(name: str) -> str:
-    """The precision that a variant multiplies in."""
-    return next((found for found in ("bfloat16", "float16") if found in name), "float32")
+    """The precision that a variant multiplies in; on a GPU, "float32" is TF32."""
+    return next((found for found in ("bfloat16", "float16", NO_TF32) if found in name), "float32")
 
 
 def main(name: str) -> None:

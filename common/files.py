@@ -62,6 +62,16 @@ def open_regular(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def read_file(path: Path) -> bytes:
+    """Reads a whole file, if it is an ordinary one.
+
+    Raises:
+        OSError: As `open_regular`, or it cannot be read.
+    """
+    with open_regular(path) as file:
+        return file.read()
+
+
 def check_writable(path: Path) -> None:
     """Checks now, not after hours of training, that `write_file(path, ...)` will work.
 
@@ -76,6 +86,20 @@ def check_writable(path: Path) -> None:
         remove_partials(path.parent, f"*{path.suffix}")
         partial_of(path).touch()
         partial_of(path).unlink()
+
+
+def check_utf8(path: Path, flag: str) -> None:
+    """Checks that TensorFlow itself can write to a path.
+
+    Raises:
+        UserError: It cannot, because the name is of other bytes.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"argument {flag}: {path} is not a name in UTF-8, as TensorFlow needs one: give another"
+        ) from None
 
 
 def remove_partials(folder: Path, name: str = "*") -> None:
@@ -112,7 +136,7 @@ def refuse_to_replace(path: Path, flag: str) -> None:
     """
     if path.exists():
         raise UserError(
-            f"argument {flag}: {path} is there already: give another name, or add --overwrite to "
+            f"argument {flag}: {path} is there already: give another, or add --overwrite to "
             "replace it"
         )
 

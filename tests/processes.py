@@ -40,6 +40,7 @@ def _child(target: Callable, args: tuple, folder: str, environment: dict, files:
         os.dup2(opened, descriptor)
         os.close(opened)
     streams = [open(i, "r" if i == 0 else "w", closefd=False) for i in range(3)]  # noqa: SIM115
+    streams[2].reconfigure(errors="backslashreplace")  # as Python's own
     sys.stdin, sys.stdout, sys.stderr = streams
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams
     target(*args)

@@ -20,6 +20,7 @@ from common.gan.batches import RealImages
 from common.gan.models import build_adversarial, compile_model
 from common.gan.step import AlternatingStep, Models
 from common.options import Options
+from common.runs.workers import Cluster
 from common.training.compiled import CompiledStep
 from common.training.distribution import join
 from common.training.train import make_step
@@ -76,8 +77,8 @@ def take_steps(
         workers = join(strategy, devices, timeout)
         resolver = tf.distribute.get_strategy().cluster_resolver
         worker = resolver.task_id if resolver and resolver.task_id else 0
-        assert workers.any(worker == 0)
-        assert not workers.any(False)
+        assert workers.agree_on(7 if workers.is_chief else 3) == 7
+        assert workers.agree_on(0 if worker else 7) == (0 if isinstance(workers, Cluster) else 7)
         content = np.random.default_rng(0).bytes(3 * 2**20 + 5)
         assert workers.from_chief(content if workers.is_chief else b"nothing") == content
     joined = tf.distribute.get_strategy() if strategy != "none" else None

@@ -1,6 +1,7 @@
 """The classifier that ships, and those made for other data sets."""
 
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -88,16 +89,31 @@ def test_the_command(greys, tmp_path, capsys):
     _, predicted = kept.predict(scaled(images))
     assert 100 * np.mean(predicted == labels) == pytest.approx(float(share[1]), abs=0.01)
 
-    file.write_bytes(file.read_bytes()[:-1000])
+    # it is not replaced by surprise
+    before = file.read_bytes()
+    command = [f"--data={greys}", f"--outdir={tmp_path}", "--seed=1"]
+    with pytest.raises(SystemExit) as ended:
+        classifier.main(command)
+    assert ended.value.code == 2
+    assert f"{file} is there already: give another, or add --overwr" in capsys.readouterr().err
+    assert file.read_bytes() == before
+    classifier.main([*command, "--overwrite"])
+    assert file.read_bytes() != before
+
+    file.write_bytes(before[:-1000])
     with pytest.raises(UserError, match=r"is not a classifier .*: remove it, and a new one"):
         classifier_for(load_data(greys), greys, tmp_path)
 
 
 def test_where_there_is_none_and_no_time(greys, tmp_path):
-    with pytest.raises(
-        UserError, match=r"make one first, with python -m common.evaluation.classifier"
-    ):
-        classifier_for(load_data(greys), greys, tmp_path, may_train=False)
+    """The command that makes one: a shell reads from it what was given here."""
+    outdir = tmp_path / "it's here"
+    with pytest.raises(UserError, match="make one first, with") as caught:
+        classifier_for(load_data(greys), greys, outdir, may_train=False, image_size=8)
+    words = shlex.split(str(caught.value).partition("make one first, with ")[2])
+    assert words[:3] == ["python", "-m", "common.evaluation.classifier"]
+    options = classifier.PARSER.parse_args(words[3:])
+    assert (options.data, options.outdir, options.image_size) == (greys, outdir, 8)
 
 
 def test_the_command_without_test_images(tmp_path, capsys, small_data):

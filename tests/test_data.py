@@ -25,6 +25,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def write_idx(folder, images, labels, compress=False):
+    folder.mkdir(exist_ok=True)
     for name, array in [(IMAGES, images), (LABELS, labels)]:
         if compress:
             (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
@@ -110,11 +111,77 @@ def test_labels_of_qmnist(tmp_path, small_data):
     assert_same(load_data(tmp_path), small_data)
 
 
-def test_several_idx_data_sets_in_a_folder(tmp_path, small_data):
-    for split in ("letters", "digits"):
-        (tmp_path / f"emnist-{split}-train-images-idx3-ubyte").write_bytes(idx(small_data[0]))
-    with pytest.raises(UserError, match=r"more than one, emnist-digits-train.*give a folder with"):
+@pytest.mark.parametrize("kind", ["idx", "npz"])
+def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
+    """A file of one of them chooses it, for both parts; the other has other images and labels."""
+    sets = {"k49-": small_data, "kmnist-": (small_data[0] // 2, small_data[1][::-1])}
+    names = (IMAGES, LABELS) if kind == "idx" else ("train-imgs.npz", "train-labels.npz")
+    for prefix, arrays in sets.items():
+        for name, array in zip(names, arrays, strict=True):
+            if kind == "idx":
+                (tmp_path / f"{prefix}{name}").write_bytes(idx(array))
+            else:
+                np.savez(tmp_path / f"{prefix}{name}", array)
+    with pytest.raises(UserError, match=r"more than one, k49-train-im.*give one of these files"):
         load_data(tmp_path)
+    for prefix, arrays in sets.items():
+        for name in names:
+            assert_same(load_data(tmp_path / f"{prefix}{name}"), arrays)
+    # the test part of another set is none of this one's
+    (tmp_path / f"k49-{names[0]}").rename(tmp_path / f"k49-{names[0].replace('train', 'test')}")
+    (tmp_path / f"k49-{names[1]}").rename(tmp_path / f"k49-{names[1].replace('train', 'test')}")
+    with pytest.raises(UserError, match=r"has no images (of its|and labels for a) test part"):
+        load_data(tmp_path / f"kmnist-{names[0]}", "test")
+
+
+def test_an_idx_file_that_is_there_twice(tmp_path, small_data):
+    """Packed and unpacked; or as Kaggle's archive of MNIST has it."""
+    write_idx(tmp_path / "a", *small_data)
+    write_idx(tmp_path / "a", *small_data, compress=True)
+    assert_same(load_data(tmp_path / "a"), small_data)
+    assert_same(load_data(tmp_path / "a" / f"{IMAGES}.gz"), small_data)
+    for name, array in zip((IMAGES, LABELS), small_data, strict=True):
+        (tmp_path / "b" / name).mkdir(parents=True)
+        (tmp_path / "b" / name / name).write_bytes(idx(array))
+        (tmp_path / "b" / name.replace("-idx", ".idx")).write_bytes(idx(array))
+    assert_same(load_data(tmp_path / "b"), small_data)
+
+
+def test_a_file_that_is_named_is_not_passed_over_for_its_neighbours(tmp_path, small_data):
+    write_idx(tmp_path, *small_data)
+    (tmp_path / "other.tar.gz").write_bytes(gzip.compress(b"not IDX"))
+    np.savez(tmp_path / "mine.npz", small_data[0])
+    for name, complaint in {"other.tar.gz": "of no known format", "mine.npz": "no array x"}.items():
+        with pytest.raises(UserError, match=complaint):
+            load_data(tmp_path / name)
+    (tmp_path / IMAGES).rename(tmp_path / "pictures.raw")
+    assert_same(load_data(tmp_path / "pictures.raw"), small_data)
+
+
+def test_hidden_files_are_no_data(tmp_path, small_data):
+    """What macOS and notebooks leave beside data is neither a file of it nor a class."""
+    write_idx(tmp_path / "idx", *small_data)
+    (tmp_path / "npz").mkdir()
+    for i, array in enumerate(small_data):
+        np.savez(tmp_path / "npz" / f"kmnist-train-{('imgs', 'labels')[i]}.npz", array)
+        for name in ("a", "b", ".ipynb_checkpoints"):
+            (tmp_path / "png" / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(small_data[0][i]).save(tmp_path / "png" / name / f"{i}.png")
+    for file in [path for path in tmp_path.rglob("*") if path.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7 of macOS")
+    assert_same(load_data(tmp_path / "idx"), small_data)
+    assert_same(load_data(tmp_path / "npz"), small_data)
+    images = small_data[0][[0, 1, 0, 1]]
+    assert_same(load_data(tmp_path / "png"), (images, [0, 0, 1, 1]))
+
+
+def test_a_name_with_idx_and_another_suffix_makes_no_idx_file(tmp_path, small_data):
+    write_idx(tmp_path, *small_data)
+    for name in ("class_to_idx.json", "img_idx0.png", "idx1-ubyte.npz"):
+        (tmp_path / name).write_text("something else")
+    assert_same(load_data(tmp_path), small_data)
+    (tmp_path / IMAGES).rename(tmp_path / f"{IMAGES}.bin")  # is one by its content
+    assert_same(load_data(tmp_path), small_data)
 
 
 # NumPy's files
@@ -158,6 +225,8 @@ ONE_HOT = np.eye(10)[np.arange(40) % 10]
         (lambda x, y: ((x / 255).astype(np.float32), y), "0: black, 1: white"),
         (lambda x, y: (x / 127.5 - 1, y), "-1: black, 1: white"),
         (lambda x, y: (x.astype(np.float32), y), "0: black, 255: white"),
+        (lambda x, y: (x.reshape(40, 64), y), "rows of 64 values are taken for 8 x 8 pixels"),
+        (lambda x, y: (x.reshape(40, 64) / 255, y), "8 x 8 pixels, pixels are taken for 0: black"),
         (lambda x, y: (x, y + 1), "10 classes, numbered from 0 in their order: 0 is 1, 1 is 2, "),
         (lambda x, y: (x, y * 7 - 3), "0 is -3, 1 is 4"),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
@@ -193,7 +262,14 @@ def test_the_test_part_has_the_numbers_of_the_training_part(tmp_path, small_data
 
 
 @pytest.mark.parametrize(
-    "labels", [None, {"y_train": np.zeros(40)}, {"y_train": np.ones(40)}, {"y_train": np.ones(7)}]
+    "labels",
+    [
+        None,
+        {"y_train": np.zeros(40)},
+        {"y_train": np.ones(40)},
+        {"y_train": np.ones(7)},
+        {"y_train": np.array(["a", 1] * 20, object)},
+    ],
 )
 def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     np.savez(tmp_path / "set.npz", x_train=small_data[0], **(labels or {}))
@@ -284,6 +360,39 @@ def test_pictures_of_16_bits(tmp_path):
     np.testing.assert_array_equal(load_data(tmp_path)[0].max(axis=(1, 2)), [0, 255])
 
 
+def test_transparent_pictures_lie_over_white(tmp_path, capsys):
+    """Black, more or less opaque: the colour under what is transparent is black as well."""
+    alpha = np.zeros((8, 8), np.uint8)
+    alpha[2:6, 2:6] = 255
+    alpha[0, 0] = 51
+    black = np.zeros_like(alpha)
+    Image.fromarray(np.dstack([black, black, black, alpha])).save(tmp_path / "1.png")
+    Image.fromarray(np.dstack([black, alpha])).save(tmp_path / "2.png")
+    # one of the greys, or of a palette's colours, is transparent
+    Image.fromarray(alpha).save(tmp_path / "3.png", transparency=0)
+    Image.fromarray(alpha).convert("P").save(tmp_path / "4.gif", transparency=0)
+    Image.fromarray(np.dstack([black, black, black, ~black])).save(tmp_path / "5.png")
+    images, _ = load_images(tmp_path)
+    np.testing.assert_array_equal(images[:2], [255 - alpha] * 2)
+    np.testing.assert_array_equal(images[2:4], [np.where(alpha == 0, 255, alpha)] * 2)
+    np.testing.assert_array_equal(images[4], 0)
+    assert "4 of 5 pictures have transparent pixels: white shows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sizes", "complaint"),
+    [([(8, 8), (12, 8)], "2 sizes"), ([(12, 8), (12, 8)], "have 8 x 12 pixels")],
+)
+def test_sizes_are_compared_before_pictures_are_decoded(tmp_path, sizes, complaint):
+    """Of these files the header is whole and nothing else."""
+    for i, size in enumerate(sizes):
+        file = tmp_path / f"{i}.png"
+        Image.new("L", size).save(file)
+        file.write_bytes(file.read_bytes()[:45])
+    with pytest.raises(UserError, match=complaint):
+        load_images(tmp_path)
+
+
 def test_a_damaged_picture_is_named(pictures):
     file = pictures / "cats" / "00.png"
     file.write_bytes(file.read_bytes()[:50])
@@ -337,7 +446,8 @@ def zeros(*shape, dtype=np.uint8):
         ({"x_train": zeros(2, 8, 8, 3), "y_train": TWO}, "in colour, and the chapter's networks"),
         ({"x_train": zeros(2, 3, 8, 8), "y_train": TWO}, "images.mean(axis=1).astype"),
         ({"x_train": zeros(2, 8, 8, 2), "y_train": TWO}, "uint8 of shape (2, 8, 8, 2), expected"),
-        ({"x_train": zeros(2, 64), "y_train": TWO}, "uint8 of shape (2, 64), expected"),
+        ({"x_train": zeros(2, 60), "y_train": TWO}, "uint8 of shape (2, 60), expected"),
+        ({"x_train": zeros(2, 0), "y_train": TWO}, "uint8 of shape (2, 0, 0), expected"),
         ({"x_train": zeros(0, 8, 8), "y_train": TWO[:0]}, "shape (0, 8, 8), expected"),
         ({"x_train": zeros(2, 8, 8) + 1e3, "y_train": TWO}, "are float64 from 1000 to 1000, "),
         ({"x_train": zeros(2, 8, 8) + np.nan, "y_train": TWO}, "are float64 from nan to nan, "),
@@ -360,7 +470,12 @@ def zeros(*shape, dtype=np.uint8):
             {"x_train": zeros(2000, 4, 4), "y_train": np.arange(2000)},
             "are of 2,000 classes, expected 2",
         ),
-        ({"x_train": np.array([{}, {}]), "y_train": TWO}, "(an array of object, numbers expected)"),
+        (
+            {"x_train": np.array([{}, {}]), "y_train": TWO},
+            "is an array of type object, expected real numbers, or text for labels: convert it",
+        ),
+        ({"x_train": zeros(2, 8, 8, dtype=complex), "y_train": TWO}, "array of type complex128"),
+        ({"x_train": zeros(2, 8, 8), "y_train": TWO.astype(object)}, "y_train of data set"),
     ],
 )
 def test_npz_refused(tmp_path, arrays, complaint):
@@ -395,7 +510,7 @@ def test_files_that_are_no_npz_refused(tmp_path):
     [
         (IMAGES, None, f"has no images of its train part, only {LABELS}: add {IMAGES}"),
         (LABELS, None, "has no labels (y_train)"),
-        (IMAGES, idx(zeros(40)), f"holds more than one, {IMAGES}, {LABELS}: give a folder with"),
+        (IMAGES, idx(zeros(40)), f"holds more than one, {IMAGES}, {LABELS}: give one of"),
         (LABELS, b"text", "starts with 0x74657874, an IDX file with 0x0000"),
         (LABELS, b"", "starts with 0x, an IDX file"),
         (IMAGES, idx(zeros(40, 8, 8))[:-1], "its header promises 2,560 bytes, it has 2,559"),

@@ -50,6 +50,12 @@ def images(events: EventAccumulator) -> dict[int, bytes]:
     return {event.step: event.tensor_proto.string_val[2] for event in found}
 
 
+def hyper_parameters(folder: Path) -> dict[str, bool | float | str]:
+    metadata = reader(folder).SummaryMetadata("_hparams_/session_start_info")
+    info = parse_session_start_info_plugin_data(metadata.plugin_data.content)
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()}
+
+
 def assert_shows_the_run(events: EventAccumulator, folder: Path) -> None:
     """Each step once, with the metrics of history.csv; each grid once."""
     with (folder / "history.csv").open() as file:
@@ -126,11 +132,7 @@ def test_grids_have_their_size(interrupted):
 
 
 def test_hyper_parameters_are_the_flags(interrupted):
-    metadata = reader(interrupted[0]).SummaryMetadata("_hparams_/session_start_info")
-    info = parse_session_start_info_plugin_data(metadata.plugin_data.content)
-    written = {
-        name: getattr(value, value.WhichOneof("kind")) for name, value in info.hparams.items()
-    }
+    written = hyper_parameters(interrupted[0])
     assert written["batch_size"] == 4
     assert written["train_steps"] == 60
     assert written["seed"] == 2
@@ -156,11 +158,29 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
         (tmp_path / f"{steps:05d}.png").write_bytes(
             (ROOT / "docs/results/cgan_digits.png").read_bytes()
         )
-    board = TensorBoard(state, RunFolder(tmp_path), {"seed": None, "batch_size": 4})
+    flags = {"seed": None, "batch_size": 4, "data": "letters\udcff"}
+    board = TensorBoard(state, RunFolder(tmp_path), flags)
     run_steps(models[2], step, state.history, [Evaluates(), board], train_steps=5, save_interval=5)
     steps, distances = scalars(reader(tmp_path), "evaluation/frechet_distance")
     assert (steps, distances.tolist()) == ([2, 4], [0.25, 0.5])
     assert sorted(images(reader(tmp_path))) == [2, 4]
+    assert hyper_parameters(tmp_path) == {
+        "batch_size": 4,
+        "data": r"letters\udcff",  # a name that is not UTF-8
+        "learning_rate/discriminator": pytest.approx(2e-4),
+        "learning_rate/adversarial": pytest.approx(1e-4),
+    }
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path, small_data):
+    """TensorFlow cannot write there: known before the first step."""
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    flags = ["--data=set.npz", "--batch-size=4", "--train-steps=2", "--tensorboard"]
+    status, out, err = run(tmp_path, "cgan_mnist", *flags, "--outdir=a\udcff")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "is not a name in UTF-8, as TensorFlow needs one: give another" in err
+    assert "discriminator loss" not in out
+    assert [file.name for file in tmp_path.iterdir()] == ["set.npz"]
 
 
 def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, small_data, capsys, monkeypatch):

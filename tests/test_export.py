@@ -93,7 +93,7 @@ def test_a_generator_that_was_trained_in_bfloat16(gan, tmp_path):
     ("target", "complaint"),
     [
         ("there", "argument --export: there is a folder that is there already: move it away"),
-        ("g.keras", "argument --export: g.keras is there already: give another name, or add --ov"),
+        ("g.keras", "argument --export: g.keras is there already: give another, or add --overwr"),
         ("file/generator.onnx", "cannot write file/generator.onnx: "),
         ("file/generator", "cannot write file/generator: "),
     ],
@@ -118,5 +118,5 @@ def test_what_cannot_be_written(gan, generator, tmp_path, monkeypatch, capsys, t
 
 def test_a_name_that_is_not_utf_8(generator, tmp_path):
     with pytest.raises(UserError, match="is not a name in UTF-8, as TensorFlow needs one"):
-        export_generator(generator, tmp_path / "g\udcff")
+        export_generator(generator, tmp_path / "new" / "g\udcff")
     assert not list(tmp_path.iterdir())

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from common.data.dataset import MNIST, checksum
 from common.errors import UserError
+from common.evaluation.classifier import classifier_for
 from common.files import (
     check_writable,
     free_name,
@@ -16,6 +19,12 @@ from common.files import (
     remove_partials,
     write_file,
 )
+from common.runs.checkpoints import Checkpoints
+from common.runs.folder import RunFolder
+from common.runs.history import read_history
+from common.runs.run import read_settings
+
+PIXELS = np.zeros((1, 4, 4), np.uint8)
 
 
 def test_writes_and_replaces(tmp_path):
@@ -53,6 +62,26 @@ def test_a_full_device(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot write .*grid.png: No space left on device"):
         write_file(path, b"new")
     assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.json", lambda path: read_settings(RunFolder(path))),
+        ("history.csv", lambda path: read_history(path / "history.csv")),
+        ("checkpoints/00001.npz", lambda path: Checkpoints(path / "checkpoints").restore(None)),
+        (
+            f"classifier-{checksum(PIXELS, None)[:12]}.npz",
+            lambda path: classifier_for((PIXELS, None), MNIST, path),
+        ),
+    ],
+)
+def test_only_ordinary_files_are_read(tmp_path, name, read):
+    """A pipe or a device may never end; this one does."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to("/dev/null")
+    with pytest.raises(UserError, match=rf"{name} .*not an ordinary file"):
+        read(tmp_path)
 
 
 def test_check_writable_leaves_nothing_but_the_folder(tmp_path):

@@ -13,6 +13,7 @@ FLOORS = [
         "common.errors",
         "common.files",
         "common.runtime",
+        "common.gpu",
         "common.data",
         "common.gan",
     ),

@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -98,6 +100,14 @@ def test_the_programs_write_it(gan, tmp_path, capsys):
     assert page == page_of(chapters(gan.program, 8, gan.num_labels))
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["g.HTML"]
     assert capsys.readouterr().out == f"written to {tmp_path / 'a' / 'g.HTML'}\n"
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    (tmp_path / f".g.html.{ended.pid}.partial").touch()
+    export_generator(dcgan_mnist.new_generator(8), tmp_path / "g.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["g.html"]
 
 
 def test_nothing_in_it_is_loaded_from_elsewhere():

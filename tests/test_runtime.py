@@ -142,13 +142,16 @@ def test_programs_that_a_notebook_starts_inherit_nothing():
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
-def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path):
+@pytest.mark.parametrize(
+    "command", [["dcgan_mnist.py"], ["-m", "common.evaluation.classifier"]], ids=" ".join
+)
+def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path, command):
     """There is none here, nor anything else that is slow."""
     (tmp_path / "tensorflow.py").write_text("raise AssertionError('loaded')")
     (tmp_path / "keras.py").write_text("raise AssertionError('loaded')")
     for flag, status in (("--epochs=3", 2), ("--help", 0)):
         done = subprocess.run(
-            [sys.executable, "dcgan_mnist.py", flag],
+            [sys.executable, *command, flag],
             cwd=ROOT,
             env=ENVIRONMENT | {"PYTHONPATH": str(tmp_path)},
             capture_output=True,

@@ -6,9 +6,13 @@ import keras
 import numpy as np
 import pytest
 
+import dcgan_mnist
 from common.data.dataset import load_data
+from common.gan.batches import RealImages
 from common.gan.step import METRICS
-from common.training.loop import run_steps
+from common.options import Options
+from common.training.train import make_step
+from conftest import Gan
 
 
 class Spy:
@@ -219,23 +223,37 @@ def test_engines_compute_the_same(both_engines):
     assert rng_state == compiled_rng
 
 
-def test_steps_of_one_call(gan, small_data):
-    """However many steps are asked for at once, they are the same steps, each with its metrics."""
-    histories = []
-    for steps_per_execution in (1, 4):
-        models = gan.models(image_size=8)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_of_one_call(gan, small_data, precision):
+    """However many steps are taken in a call, they are the same steps, each with its metrics."""
+    results = []
+    for counts in ([1] * 7, [7], [2, 4, 1]):
+        models = gan.models(8, precision)
         rng = np.random.default_rng(0)
         step = gan.step(models, *small_data, rng, batch_size=6, engine="compiled")
-        history = []
-        run_steps(
-            models[2],
-            step,
-            history,
-            [],
-            train_steps=11,
-            save_interval=7,
-            steps_per_execution=steps_per_execution,
-        )
-        histories.append([row[:4] for row in history])
-    assert len(histories[0]) == 11
-    assert histories[0] == histories[1]
+        metrics = np.concatenate([step(count) for count in counts])
+        results.append((metrics, variables(models), rng.bit_generator.state))
+    metrics, weights, rng_state = results[0]
+    assert metrics.shape == (7, 4)
+    assert len(set(metrics[:, 0])) == 7
+    for other_metrics, other_weights, other_rng_state in results[1:]:
+        np.testing.assert_array_equal(metrics, other_metrics)
+        for name in weights:
+            np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
+        assert rng_state == other_rng_state
+
+
+@pytest.mark.slow
+def test_xla_computes_the_same_steps(small_data):
+    """On a CPU, where it is slow: the first step to rounding, all whatever calls they come in."""
+    gan = Gan("dcgan_mnist", dcgan_mnist, num_labels=0)
+    results = []
+    for xla, counts in ((False, [4]), (True, [4]), (True, [1, 3])):
+        models = gan.models(image_size=8)
+        real = RealImages(small_data[0])
+        options = Options(batch_size=6, engine="compiled", xla=xla)
+        step = make_step(models, real, np.random.default_rng(0), options)
+        results.append(np.concatenate([step(count) for count in counts]))
+    plain, xla_once, xla_twice = results
+    np.testing.assert_allclose(xla_once[0], plain[0], rtol=1e-5)
+    np.testing.assert_array_equal(xla_once, xla_twice)

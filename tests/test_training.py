@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from common.gan.step import METRICS
-from common.training.loop import run_steps
+from common.training.loop import LONGEST_EXECUTION, run_steps
 
 
 class Recorder(keras.callbacks.Callback):
@@ -158,6 +158,39 @@ def test_one_call_takes_several_steps_but_not_across_intervals(model):
         intervals=[5],
         steps_per_execution=4,
     )
-    assert taken == [4, 1, 3, 2, 4, 1, 1, 3]  # ends at 4, 5, 8, 10, 14, 15, 16, 19
+    # ends at 1, because nothing is known yet of how long a step takes, 5, 8, 10, 14, 15, 16, 19
+    assert taken == [1, 4, 3, 2, 4, 1, 1, 3]
     assert heard == [(i % 8, float(i)) for i in range(19)]
     assert [row[0] for row in history] == list(range(19))
+
+
+def test_a_call_is_short_so_that_a_signal_is_soon_answered(model):
+    taken = []
+
+    def step(count):
+        taken.append(count)
+        time.sleep(0.1 * count)
+        return [[0.0] * 4] * count
+
+    run_steps(model, step, [], [], train_steps=12, save_interval=12, steps_per_execution=100)
+    assert sum(taken) == 12
+    assert max(taken) <= LONGEST_EXECUTION / 0.1
+
+
+def test_workers_agree_on_the_number_of_steps(model):
+    """This one would stop after its second call, and the chief, which has more steps to take."""
+    asked, taken = [], []
+    answers = iter([3, 2, 0])
+
+    def agree_on(count):
+        asked.append(count)
+        return next(answers)
+
+    def step(count):
+        taken.append(count)
+        return [[0.0] * 4] * count
+
+    run_steps(model, step, [], [], 20, save_interval=20, agree_on=agree_on)
+    assert taken == [3, 2]
+    run_steps(model, step, [], [StopAt(0)], 20, save_interval=20, agree_on=lambda count: count)
+    assert taken == [3, 2, 1]

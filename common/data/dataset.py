@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.formats import FORMATS, MAX_LABELS, MAX_PIXELS, MIN_LABELS, Raw
+from common.data.formats import FORMATS, MAX_LABELS, MIN_LABELS, Raw, check_size
 from common.data.idx import idx_files, looks_like_idx, read_idx_files
 from common.data.npz import has_numpy_files, read_npy, read_npz, read_numpy_files
 from common.data.pictures import read_pictures, resized
@@ -42,7 +42,7 @@ def load_data(
             `x_test` and `y_test`) or of MedMNIST; a folder with IDX files, or with KMNIST's .npz
             files, or one of these files; an .npy file; or a folder with a folder of pictures for
             each class, or with folders train and test of these.
-        part: "train" or "test"; the other part is not read, except for its labels.
+        part: "train" or "test"; of the other part at most the labels are read.
         image_size: The side that images are cropped and resized to; None to take them as they are.
 
     Returns:
@@ -54,12 +54,11 @@ def load_data(
         UserError: There is no such data set, it cannot be read, or it holds something else.
     """
     raw = _read(path, part, image_size)
-    images = _images(raw, path, part, image_size)
-    labels = _plain_labels(raw.labels, len(images), path)
+    images = _images(raw.images(), path, part, image_size)
+    labels = _plain_labels(raw, len(images), path)
     of_train = labels
     if part == "test":
-        train = _read(path, "train", image_size, labels_only=True)
-        of_train = _plain_labels(train.labels, None, path)
+        of_train = _plain_labels(_read(path, "train", image_size), None, path)
     return images, _numbered(labels, of_train, path, part)
 
 
@@ -77,9 +76,9 @@ def load_images(path: Path, image_size: int | None = None) -> tuple[np.ndarray, 
         UserError: As `load_data`, because of the images.
     """
     raw = _read(path, "train", image_size)
-    images = _images(raw, path, "train", image_size)
+    images = _images(raw.images(), path, "train", image_size)
     try:
-        labels = _plain_labels(raw.labels, len(images), path)
+        labels = _plain_labels(raw, len(images), path)
         return images, _numbered(labels, labels, path, "train", quiet=True)
     except UserError:
         return images, None
@@ -99,11 +98,11 @@ def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
     return content.hexdigest()
 
 
-def _read(path: Path, part: str, image_size: int | None, labels_only: bool = False) -> Raw:
-    """Reads a part of a data set with the reader of its format."""
+def _read(path: Path, part: str, image_size: int | None) -> Raw:
+    """A part of a data set, from the reader of its format."""
     try:
         if path.is_dir():
-            return _read_folder(path, part, image_size, labels_only)
+            return _read_folder(path, part, image_size)
         with open_regular(path) as file:
             start = file.read(6)
     except FileNotFoundError:
@@ -111,29 +110,35 @@ def _read(path: Path, part: str, image_size: int | None, labels_only: bool = Fal
     except OSError as error:
         raise UserError(f"data set {path} cannot be read: {first_line(error)}") from error
     if start.startswith(b"PK"):
-        return read_npz(path, part, labels_only)
+        return read_npz(path, part)
     if start == b"\x93NUMPY":
         return read_npy(path, part)
     if looks_like_idx(start):  # one of the files of a folder
-        return _read_folder(path.parent, part, image_size, labels_only)
+        files = idx_files(path.parent, path)
+        if any(file.path == path for file in files):
+            return read_idx_files(path.parent, files, part)
     raise UserError(f"data set {path} is of no known format: {FORMATS}")
 
 
-def _read_folder(path: Path, part: str, image_size: int | None, labels_only: bool) -> Raw:
+def _read_folder(path: Path, part: str, image_size: int | None) -> Raw:
     files = idx_files(path)
     if files:
-        return read_idx_files(path, files, part, labels_only)
+        return read_idx_files(path, files, part)
     if has_numpy_files(path):
-        return read_numpy_files(path, part, labels_only)
-    return read_pictures(path, part, image_size, labels_only)
+        return read_numpy_files(path, part)
+    return read_pictures(path, part, image_size)
 
 
 # Images: to uint8 of shape (N, size, size)
 
 
-def _images(raw: Raw, path: Path, part: str, image_size: int | None) -> np.ndarray:
-    assert raw.images is not None
-    images = raw.images
+def _images(images: np.ndarray, path: Path, part: str, image_size: int | None) -> np.ndarray:
+    notes = []
+    if images.ndim == 2:  # flattened
+        side = math.isqrt(images.shape[1])
+        if side**2 == images.shape[1]:
+            images = images.reshape(len(images), side, side)
+            notes.append(f"rows of {side**2} values are taken for {side} x {side} pixels")
     if images.ndim == 4:  # an axis of channels, first or last, of one channel
         axis = 3 if images.shape[3] == 1 else 1
         if images.shape[axis] != 1:
@@ -142,18 +147,14 @@ def _images(raw: Raw, path: Path, part: str, image_size: int | None) -> np.ndarr
     if images.ndim != 3 or not images.size or images.dtype.kind not in "biuf":
         raise UserError(_refused(images, path))
     images, meaning = _to_bytes(images, path)
+    notes += [meaning] if meaning else []
     if image_size is not None and images.shape[1:] != (image_size, image_size):
         images = resized(images, image_size)
     height, width = images.shape[1:]
-    if height != width or height % 4 or height * width > MAX_PIXELS:
-        raise UserError(
-            f"the images of {path} have {height} x {width} pixels, expected square images whose "
-            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: add --image-size N to "
-            "crop and resize them"
-        )
+    check_size(height, width, path)
     if part == "train":
-        if meaning:
-            print(f"{path}: {meaning}", flush=True)
+        if notes:
+            print(f"{path}: {', '.join(notes)}", flush=True)
         _warn_of_images(images, path)
     return images
 
@@ -165,7 +166,7 @@ def _refused(images: np.ndarray, path: Path) -> str:
             f"{found}, in colour, and the chapter's networks draw grey: convert them, for example "
             f"with images.mean(axis={3 if images.shape[3] in (3, 4) else 1}).astype('uint8')"
         )
-    return f"{found}, expected uint8 of shape (N, size, size)"
+    return f"{found}, expected uint8 of shape (N, size, size): convert or reshape them"
 
 
 def _to_bytes(images: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
@@ -211,13 +212,14 @@ def _warn_of_images(images: np.ndarray, path: Path) -> None:
 # Labels: to int64 of shape (N,), from 0
 
 
-def _plain_labels(labels: np.ndarray | None, count: int | None, path: Path) -> np.ndarray:
+def _plain_labels(raw: Raw, count: int | None, path: Path) -> np.ndarray:
     """Labels as integers or strings of shape (count,), whatever count is if it is None."""
-    if labels is None:
+    if raw.labels is None:
         raise UserError(
             f"data set {path} has no labels (y_train), which a GAN with labels and evaluations "
             "need: add them, or train dcgan_mnist.py, which needs none"
         )
+    labels = raw.labels()
     found = f"the labels of {path} are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

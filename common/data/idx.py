@@ -11,14 +11,15 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
-from common.data.formats import Raw, is_of, one_of, read_into
+from common.data.formats import Raw, is_of, of_same_set, one_of, read_into, visible
 from common.errors import UserError, first_line
-from common.files import open_regular
+from common.files import kind_of, open_regular
 
 # The types of values by their codes.
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -38,18 +39,28 @@ def looks_like_idx(start: bytes) -> bool:
     return start.startswith((_GZIP, b"\0\0"))
 
 
-def idx_files(folder: Path) -> list[IdxFile]:
-    """The IDX files in a folder and in its folders.
+def idx_files(folder: Path, chosen: Path | None = None) -> list[IdxFile]:
+    """The IDX files in a folder and in its folders, each once.
+
+    Args:
+        folder: The folder.
+        chosen: One of its files, to leave out those of other data sets.
 
     Raises:
         UserError: A file is called one and is none, or it cannot be read.
     """
-    found = []
-    for path in sorted([*folder.iterdir(), *folder.glob("*/*")]):
-        named = "idx" in path.name.lower()
+    found = {}
+    paths = visible([*folder.iterdir(), *folder.glob("*/*")], folder)
+    # those that replace others come last: the chosen one, and unpacked ones
+    paths = sorted(of_same_set(paths, chosen), key=lambda x: (x == chosen, kind_of(x) != ".gz"))
+    for path in paths:
+        name, suffix = path.name.lower(), kind_of(path)
+        bare = suffix in ("", ".gz") or suffix.startswith(".idx")
         # thousands of pictures need not be opened
-        if not path.is_file() or not (named or path.suffix.lower() in ("", ".gz")):
+        if not path.is_file() or not (bare or "idx" in name or path == chosen):
             continue
+        # idx_7.png and classes_idx.json are what their suffixes say
+        named = bare and "idx" in name
         try:
             with _opened(path) as file:
                 magic = file.read(4)
@@ -58,20 +69,30 @@ def idx_files(folder: Path) -> list[IdxFile]:
                 raise UserError(f"{path} cannot be read: {first_line(error)}") from error
             continue
         if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _TYPES:
-            found.append(IdxFile(path, magic[2], magic[3]))
+            found[_usual_name(path.relative_to(folder))] = IdxFile(path, magic[2], magic[3])
         elif named:
             raise UserError(
                 f"{path} starts with 0x{magic.hex()}, an IDX file with 0x0000 and the code of a "
                 "type: it is damaged, or another kind of file: fetch it again"
             )
-    return found
+    return list(found.values())
 
 
-def read_idx_files(folder: Path, files: list[IdxFile], part: str, labels_only: bool) -> Raw:
-    """Reads the images and labels of a part.
+def _usual_name(path: Path) -> str:
+    """The same for a file's packed and unpacked form, and for its two forms in Kaggle's MNIST.
+
+    These are train-images.idx3-ubyte and train-images-idx3-ubyte/train-images-idx3-ubyte.
+    """
+    names = (name.lower().removesuffix(".gz").replace(".", "-") for name in path.parts)
+    return "/".join(dict.fromkeys(names))
+
+
+def read_idx_files(folder: Path, files: list[IdxFile], part: str) -> Raw:
+    """The images and labels of a part.
 
     Raises:
-        UserError: There are no such images, or more than one file of them, or they cannot be read.
+        UserError: There are no such images, or more than one file of them. When they are read:
+            they cannot be.
     """
     images = _one_of_part(folder, files, part, (3, 4))
     labels = _one_of_part(folder, files, part, (1, 2))
@@ -81,10 +102,7 @@ def read_idx_files(folder: Path, files: list[IdxFile], part: str, labels_only: b
             f"data set {folder} has no images of its {part} part, only {names}: add "
             f"{'train' if part == 'train' else 't10k'}-images-idx3-ubyte"
         )
-    return Raw(
-        None if labels_only else _read(images),
-        None if labels is None else _read(labels),
-    )
+    return Raw(partial(_read, images), partial(_read, labels) if labels else None)
 
 
 def _one_of_part(

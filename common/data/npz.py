@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from common.data.formats import FORMATS, Raw, is_of, one_of, read_into
+from common.data.formats import FORMATS, Raw, is_of, of_same_set, one_of, read_into, set_of, visible
 from common.errors import UserError, first_line
 from common.files import open_regular
 
@@ -27,40 +28,33 @@ _EXPECTED = {
 }
 
 
-def read_npz(path: Path, part: str, labels_only: bool) -> Raw:
-    """Reads a file of named arrays, or of one array with another file beside it, as KMNIST's are.
+def read_npz(path: Path, part: str) -> Raw:
+    """A file of named arrays, or of one array with another file beside it, as KMNIST's are.
 
     Raises:
         UserError: It cannot be read, or has no such images.
     """
     with _Archive(path) as archive:
-        if archive.names == ["arr_0"] and has_numpy_files(path.parent):
-            return read_numpy_files(path.parent, part, labels_only)
+        if archive.names == ["arr_0"] and set_of(path) is not None:
+            return read_numpy_files(path.parent, part, path)
         images, labels = archive.first_of(_IMAGES[part]), archive.first_of(_LABELS[part])
         if images is None:
             raise UserError(
                 f"data set {path} has no array {_IMAGES[part][0]}, only "
                 f"{', '.join(archive.names[:20]) or 'none at all'}: {_EXPECTED[part]}"
             )
-        return Raw(
-            None if labels_only else archive.read(images),
-            None if labels is None else archive.read(labels),
-        )
+    return Raw(partial(_read, path, images), partial(_read, path, labels) if labels else None)
 
 
 def read_npy(path: Path, part: str) -> Raw:
-    """Reads a file of one array: images without labels, all for training.
+    """A file of one array: images without labels, all for training.
 
     Raises:
-        UserError: It cannot be read, or other images were asked for.
+        UserError: Other images were asked for. When they are read: they cannot be.
     """
     if part == "test":
         raise UserError(f"data set {path} has no test images: an evaluation needs an .npz file")
-    try:
-        with open_regular(path) as file:
-            return Raw(_array_in(file), None)
-    except Exception as error:  # whatever a damaged file can make NumPy raise
-        raise UserError(f"data set {path} cannot be read: {first_line(error)}") from error
+    return Raw(partial(_read_npy, path), None)
 
 
 def has_numpy_files(folder: Path) -> bool:
@@ -68,37 +62,56 @@ def has_numpy_files(folder: Path) -> bool:
     return len(_numpy_files(folder, "train")) == 2
 
 
-def read_numpy_files(folder: Path, part: str, labels_only: bool) -> Raw:
-    """Reads such files: each holds one array.
+def read_numpy_files(folder: Path, part: str, chosen: Path | None = None) -> Raw:
+    """Such files: each holds one array.
+
+    Args:
+        folder: Their folder.
+        part: "train" or "test".
+        chosen: One of them, to leave out those of other data sets.
 
     Raises:
-        UserError: They cannot be read, or there are none of this part.
+        UserError: There are none of this part, or several. When they are read: they cannot be.
     """
-    files = _numpy_files(folder, part)
+    files = _numpy_files(folder, part, chosen)
     if len(files) < 2:
         raise UserError(f"data set {folder} has no images and labels for a {part} part")
-    arrays = []
-    for file in files[labels_only:]:
-        with _Archive(file) as archive:
-            if len(archive.names) != 1:
-                raise UserError(f"{file} holds {len(archive.names)} arrays, one expected")
-            arrays.append(archive.read(archive.names[0]))
-    return Raw(None if labels_only else arrays[0], arrays[-1])
+    images, labels = files
+    return Raw(partial(_read, images), partial(_read, labels))
 
 
-def _numpy_files(folder: Path, part: str) -> list[Path]:
+def _numpy_files(folder: Path, part: str, chosen: Path | None = None) -> list[Path]:
     """The files with the images and with the labels of a part, in this order."""
     found = []
+    archives = of_same_set(visible(folder.glob("*.npz"), folder), chosen)
     for words in (("image", "img"), ("label",)):
         files = [
             file
-            for file in folder.glob("*.npz")
+            for file in archives
             if is_of(file.name, part) and any(word in file.name.lower() for word in words)
         ]
         if len(files) > 1:
             raise UserError(one_of(files, folder))
         found += files
     return found
+
+
+def _read(path: Path, name: str | None = None) -> np.ndarray:
+    """Reads one array of an archive, or the only one."""
+    with _Archive(path) as archive:
+        if name is None and len(archive.names) != 1:
+            raise UserError(f"{path} holds {len(archive.names)} arrays, one expected")
+        return archive.read(name or archive.names[0])
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    try:
+        with open_regular(path) as file:
+            return _array_in(file, f"data set {path}")
+    except UserError:
+        raise
+    except Exception as error:  # whatever a damaged file can make NumPy raise
+        raise UserError(f"data set {path} cannot be read: {first_line(error)}") from error
 
 
 class _Archive:
@@ -136,7 +149,9 @@ class _Archive:
         """One array."""
         try:
             with self._zip.open(f"{name}.npy") as file:
-                return _array_in(file)
+                return _array_in(file, f"{name} of data set {self.path}")
+        except UserError:
+            raise
         except Exception as error:
             raise self._damaged(error) from error
 
@@ -147,8 +162,8 @@ class _Archive:
         )
 
 
-def _array_in(file: IO[bytes]) -> np.ndarray:
-    """Reads an array, after a look at its header."""
+def _array_in(file: IO[bytes], what: str) -> np.ndarray:
+    """Reads an array, which messages call `what`, after a look at its header."""
     version = np.lib.format.read_magic(file)
     read_header = (
         np.lib.format.read_array_header_1_0
@@ -157,6 +172,9 @@ def _array_in(file: IO[bytes]) -> np.ndarray:
     )
     shape, fortran_order, dtype = read_header(file)
     if dtype.kind not in "biufSU":  # objects are pickled, and could run code
-        raise ValueError(f"an array of {dtype}, numbers expected")
+        raise UserError(
+            f"{what} is an array of type {dtype}, expected real numbers, or text for labels: "
+            "convert it before it is saved, for example with .astype('uint8') or .astype(str)"
+        )
     array = read_into(file, shape[::-1] if fortran_order else shape, dtype)
     return array.T if fortran_order else array

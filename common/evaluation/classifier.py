@@ -1,6 +1,6 @@
 """The classifier that evaluations are based on: a small convolutional network.
 
-    python -m common.evaluation.classifier [--data PATH] [--seed N] [--outdir DIR]
+    python -m common.evaluation.classifier [--data PATH] [--image-size N] [--seed N] [--outdir DIR]
 
 trains one on the training images of a data set. The one for MNIST ships in data/; this command made
 it, with the default seed.
@@ -8,30 +8,59 @@ it, with the default seed.
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.cli import CommandParser
+from common.flags import path, seed_number
+
+# What the shipped weights were trained with.
+SEED = 0
+
+COMMAND = "python -m common.evaluation.classifier"
+PARSER = CommandParser(COMMAND, "Train the classifier that evaluations are based on.")
+PARSER.add_flag("data")
+PARSER.add_flag("image_size")
+PARSER.add_argument(
+    "--seed",
+    type=seed_number,
+    default=SEED,
+    metavar="N",
+    help="of the initial weights and the order of the images (default: %(default)s)",
+)
+PARSER.add_argument(
+    "--outdir",
+    type=path,
+    default=Path(),
+    metavar="DIR",
+    help="the folder to write it to (default: the current one)",
+)
+PARSER.add_argument(
+    "--overwrite", action="store_true", help="replace the one that is there, if there is one"
+)
+
+if __name__ == "__main__":
+    PARSER.parse_args()  # a mistake, or --help, need not wait for TensorFlow to load
+
 from common import runtime  # before Keras, which it sets up
 
 # isort: split
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers
 
-from common.cli import CommandParser
 from common.data.dataset import MNIST, checksum, load_data
 from common.data.formats import num_classes
 from common.errors import UserError, first_line
-from common.files import check_writable, packed, unpacked, write_file
-from common.flags import path, seed_number
+from common.files import check_writable, packed, read_file, refuse_to_replace, unpacked, write_file
 from common.gan.batches import scaled
 
 # The images and labels of one part of a data set, from `load_data`.
 Part = tuple[np.ndarray, np.ndarray]
 
-# What the shipped weights were trained with.
-SEED = 0
+# In a round of the training.
 EPOCHS = 8
 # A small data set is repeated within an epoch, so that there are so many updates.
 MIN_UPDATES = 500
@@ -140,7 +169,11 @@ def digit_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 
 
 def classifier_for(
-    train_part: Part, data: Path, outdir: Path, may_train: bool = True
+    train_part: Part,
+    data: Path,
+    outdir: Path,
+    may_train: bool = True,
+    image_size: int | None = None,
 ) -> Classifier:
     """The classifier of a data set: one that ships or was made before, or a new one.
 
@@ -149,6 +182,7 @@ def classifier_for(
         data: Its path, for messages.
         outdir: Where a new classifier is kept, and an earlier one is looked for.
         may_train: Whether a new one may be trained, which takes minutes on a CPU.
+        image_size: What its images were resized to, for messages as well.
 
     Raises:
         UserError: The file cannot be read or written, or there is none and `may_train` is False.
@@ -158,20 +192,26 @@ def classifier_for(
         if (folder / name).exists():
             return _load(folder / name)
     if not may_train:
+        flags = ["--data", str(data), "--outdir", str(outdir)]
+        flags += ["--image-size", str(image_size)] if image_size else []
         raise UserError(
-            f"there is no classifier for {data} yet: make one first, with "
-            f"python -m common.evaluation.classifier --data {data} --outdir {outdir}"
+            f"there is no classifier for {data} yet: make one first, with {COMMAND} "
+            f"{shlex.join(flags)}"
         )
     return make_classifier(train_part, data, outdir)
 
 
-def make_classifier(train_part: Part, data: Path, outdir: Path, seed: int = SEED) -> Classifier:
+def make_classifier(
+    train_part: Part, data: Path, outdir: Path, seed: int = SEED, overwrite: bool = False
+) -> Classifier:
     """Trains the classifier of a data set, and keeps it in `outdir`.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: It is there already, and `overwrite` is False; or it cannot be written.
     """
     file = outdir / _file_name(checksum(*train_part))
+    if not overwrite:
+        refuse_to_replace(file, "--outdir")
     check_writable(file)
     print(f"training a classifier on {data}, to be kept as {file}", flush=True)
     classifier = train_classifier(*train_part, seed)
@@ -192,7 +232,7 @@ def _file_name(data_sha256: str) -> str:
 
 def _load(file: Path) -> Classifier:
     try:
-        weights = unpacked(file.read_bytes())
+        weights = unpacked(read_file(file))
         ordered = [weights[str(i)] for i in range(len(weights))]
         classifier = Classifier(build_classifier(ordered[-1].shape[0]))
         classifier.model.set_weights(ordered)
@@ -205,35 +245,17 @@ def _load(file: Path) -> Classifier:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = CommandParser(
-        "python -m common.evaluation.classifier",
-        "Train the classifier that evaluations are based on.",
-    )
-    parser.add_flag("data")
-    parser.add_flag("image_size")
-    parser.add_argument(
-        "--seed",
-        type=seed_number,
-        default=SEED,
-        metavar="N",
-        help="of the initial weights and the order of the images (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--outdir",
-        type=path,
-        default=Path(),
-        metavar="DIR",
-        help="the folder to write it to (default: the current one)",
-    )
-    options = parser.parse_args(argv)
-    with parser.one_line_errors():
+    options = PARSER.parse_args(argv)
+    with PARSER.one_line_errors():
         train_part = load_data(options.data, image_size=options.image_size)
         x_test, y_test = load_data(options.data, "test", options.image_size)
-        classifier = make_classifier(train_part, options.data, options.outdir, options.seed)
+        classifier = make_classifier(
+            train_part, options.data, options.outdir, options.seed, options.overwrite
+        )
         _, predicted = classifier.predict(scaled(x_test))
         share = digit_accuracy(predicted, y_test)
         print(f"it reads {share:.2%} of the {len(x_test)} test images as what they are")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

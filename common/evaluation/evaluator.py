@@ -126,5 +126,5 @@ def make_evaluator(
             f"argument --data: {data} has {classes} classes, and the generator draws "
             f"{num_labels}: give the data set that it was trained on"
         )
-    classifier = classifier_for(train_part, data, options.outdir, may_train)
+    classifier = classifier_for(train_part, data, options.outdir, may_train, options.image_size)
     return Evaluator(classifier, images, labels)

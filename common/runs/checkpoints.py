@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.files import numbered_files, open_regular, packed, unpacked, write_file
+from common.files import numbered_files, packed, read_file, unpacked, write_file
 from common.gan.step import AlternatingStep
 from common.runs.history import Evaluations, History, from_array, to_array
 
@@ -163,8 +163,7 @@ class Checkpoints:
         files = self.files()
         for file in files:
             try:
-                with open_regular(file) as opened:
-                    content = opened.read()
+                content = read_file(file)
             except OSError as error:
                 raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
             try:

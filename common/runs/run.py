@@ -15,7 +15,7 @@ import numpy as np
 
 from common.data.formats import num_classes
 from common.errors import UserError, first_line
-from common.files import write_file
+from common.files import read_file, write_file
 from common.flags import FIXED
 from common.options import FLAGS, PRECISIONS, Options, validated
 from common.runs.folder import RunFolder
@@ -99,7 +99,7 @@ class Run:
         earlier = []
         if self.options.resume:
             with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-                before = json.loads(self.folder.config.read_text())
+                before = json.loads(read_file(self.folder.config))
                 environment = {name: before[name] for name in ("versions", "device", "git_commit")}
                 earlier = [*before.get("earlier", []), environment]
         elif self.options.overwrite:
@@ -145,7 +145,7 @@ def read_settings(folder: RunFolder) -> Settings:
         UserError: There is no run, or its config.json cannot be read.
     """
     try:
-        config = json.loads(folder.config.read_text())
+        config = json.loads(read_file(folder.config))
         return Settings(validated(config["flags"]), config["data_sha256"])
     except FileNotFoundError:
         if folder.checkpoints.files():

@@ -22,9 +22,9 @@ class Workers:
         """Broadcasts: all workers get what the chief passes."""
         return content
 
-    def any(self, flag: bool) -> bool:
-        """Whether any worker passes True."""
-        return flag
+    def agree_on(self, count: int) -> int:
+        """How many steps to take: as many as the chief passes, or 0 if any worker passes 0."""
+        return count
 
 
 class Cluster(Workers):
@@ -52,9 +52,11 @@ class Cluster(Workers):
             received.append(self._sum(chunk.astype(np.float32)).astype(np.uint8).tobytes())
         return b"".join(received)
 
-    def any(self, flag: bool) -> bool:
-        """Whether any worker passes True."""
-        return bool(self._sum(np.array([flag], np.float32))[0])
+    def agree_on(self, count: int) -> int:
+        """How many steps to take: as many as the chief passes, or 0 if any worker passes 0."""
+        mine = [count == 0, count if self.is_chief else 0]
+        stopping, of_chief = self._sum(np.array(mine, np.float32))
+        return 0 if stopping else int(of_chief)
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """The sum of what each worker passes: float32, the same shape in all of them."""

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from common.errors import UserError, first_line
 from common.files import (
+    check_utf8,
     check_writable,
     kind_of,
     partial_of,
@@ -46,7 +47,9 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
     if not overwrite:
         refuse_to_replace(path, "--export")
     if kind_of(path) == ".html":
-        write_file(path, page_of(generator))
+        page = page_of(generator)  # which may be refused
+        check_writable(path)
+        write_file(path, page)
     else:
         _convert(generator, path)
     print(f"written to {path}", flush=True)
@@ -54,6 +57,8 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
 
 def _convert(generator: keras.Model, path: Path) -> None:
     """Has Keras write a generator in another format."""
+    if not kind_of(path):
+        check_utf8(path, "--export")
     check_writable(path)
     # libraries write beside the destination; a rename makes the file appear
     scratch = partial_of(path)
@@ -65,11 +70,6 @@ def _convert(generator: keras.Model, path: Path) -> None:
             made.replace(path)
         except tf.errors.OpError as error:
             raise OSError(first_line(error)) from error
-        except UnicodeEncodeError as error:
-            raise UserError(
-                f"argument --export: {path} is not a name in UTF-8, as TensorFlow needs one: give "
-                "another"
-            ) from error
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""The alternating step as one compiled function."""
+"""The alternating step, compiled: many of them in one call."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from common.gan.step import AlternatingStep, alternating_step
 
 
 class CompiledStep(AlternatingStep):
-    """The alternating step as one compiled function, with the data set on the device.
+    """The alternating step in a compiled loop, with the data set on the device.
 
-    Python draws the random numbers and fetches the metrics of several steps at once, so that it
-    runs ahead of a fast device instead of waiting for it in each step.
+    Python draws the random numbers of many steps, and calls the loop once for all of them. So a
+    fast device does not wait for Python in each step.
 
     Args:
         args: As for `AlternatingStep`.
-        xla: Whether to compile with XLA, for a GPU.
+        xla: Whether to compile the step with XLA, for a GPU.
     """
 
-    steps_per_execution = 10
+    steps_per_execution = 100
 
     def __init__(self, *args: Any, xla: bool = False) -> None:
         super().__init__(*args)
@@ -34,14 +34,38 @@ class CompiledStep(AlternatingStep):
         self._data = [tf.constant(array) for array in of_images if array is not None]
         real_or_fake, all_real = self.targets
         self.targets = (tf.constant(real_or_fake), tf.constant(all_real))
-        self._compiled = tf.function(self._take_step, jit_compile=xla)
+        # The step stays a function of its own: TensorFlow would optimize it differently as a part
+        # of the loop, and it would round differently; XLA would compile the loop anew for every
+        # number of steps.
+        self._one_step = tf.function(
+            self._take_step, jit_compile=xla, experimental_attributes={"_noinline": True}
+        )
+        indexes = tf.TensorSpec((None, self.batch_size), tf.int64)
+        g_inputs = [
+            tf.TensorSpec((None, self.batch_size, x.shape[1])) for x in self.generator.inputs
+        ]
+        self._loop = tf.function(self._take_steps, input_signature=[indexes, g_inputs, g_inputs])
 
     def __call__(self, count: int = 1) -> np.ndarray:
-        """Takes steps, and waits for the metrics of all of them at the end."""
-        return tf.stack([self._compiled(*self._draw()) for _ in range(count)]).numpy()
+        """Takes steps in one call, with the random numbers that single steps would draw."""
+        inputs = [self._draw() for _ in range(count)]
+        return self._loop(*tf.nest.map_structure(lambda *x: np.stack(x), *inputs)).numpy()
+
+    def _take_steps(self, *inputs: Any) -> tf.Tensor:
+        """The compiled function: takes a step with each of the inputs, which `_draw` gave.
+
+        Returns:
+            The `METRICS` of the steps: float32 of shape (count, 4).
+        """
+        return tf.map_fn(
+            lambda inputs_of_step: self._one_step(*inputs_of_step),
+            inputs,
+            fn_output_signature=keras.config.floatx(),
+            parallel_iterations=1,  # each step needs the weights of the one before
+        )
 
     def _take_step(self, *inputs: Any) -> tf.Tensor:
-        """The compiled function: takes one step with the inputs that `_draw` gave.
+        """Takes one step.
 
         Returns:
             The `METRICS` of the step: float32 of shape (4,).
@@ -51,7 +75,7 @@ class CompiledStep(AlternatingStep):
     def _take_step_with(
         self, data: list[tf.Tensor], indexes: Any, d_inputs: list, g_inputs: list
     ) -> tf.Tensor:
-        """The same, with the data set `data`: `[images]` or `[images, labels]` on the device."""
+        """Takes one step; `data` is the data set, `[images]` or `[images, labels]`, on a device."""
         real = self._real(*(tf.gather(array, indexes) for array in data))
         metrics = alternating_step(
             self.models, real, d_inputs, g_inputs, self.targets, _generate, _train_on_batch

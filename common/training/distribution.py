@@ -117,7 +117,7 @@ class DistributedStep(CompiledStep):
             return [tf.identity(array) for array in self._data]
 
     def _take_step(self, *inputs: Any) -> tf.Tensor:
-        """The compiled function: the step of all replicas, and its `METRICS` of the whole batch."""
+        """Takes the step of all replicas, and gives its `METRICS` of the whole batch."""
         metrics = self._strategy.run(self._take_share, inputs)
         return self._strategy.experimental_local_results(metrics)[0]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import keras
 import numpy as np
 
 from common.gan.step import METRICS
 from common.runs.history import History, StepRecord, from_array, means
+
+# Seconds. A signal that comes meanwhile is answered after that.
+LONGEST_EXECUTION = 0.5
 
 
 def run_steps(
@@ -19,9 +22,9 @@ def run_steps(
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
-    intervals: Iterable[int] = (),
+    intervals: Sequence[int] = (),
     steps_per_execution: int = 1,
-    any_worker: Callable[[bool], bool] = bool,
+    agree_on: Callable[[int], int] = int,
 ) -> None:
     """Takes step after step; callbacks do everything else.
 
@@ -39,35 +42,35 @@ def run_steps(
         save_interval: The number of steps of an epoch.
         intervals: Callbacks see the exact model state at multiples of these steps, and at the end
             of each epoch.
-        steps_per_execution: How many steps may be taken before callbacks are called for them, one
-            by one, unless an epoch or an interval ends in between.
-        any_worker: Whether any worker wants to stop, given whether this one does.
+        steps_per_execution: How many steps are taken at most before callbacks are called for them,
+            one by one: fewer if an interval ends before, or `LONGEST_EXECUTION`.
+        agree_on: How many steps all workers take, given how many this one would take; 0 to stop.
     """
     epochs = -(-train_steps // save_interval)
     callback_list = keras.callbacks.CallbackList(
         list(callbacks), model=model, epochs=epochs, steps=save_interval
     )
-    intervals = (save_interval, *intervals)
     model.stop_training = False
     callback_list.on_train_begin()
     first = len(history)
     pending: History = []  # steps taken, for which callbacks have not been called
+    in_time = 1  # steps
     for number in range(first, train_steps):
         if not pending:
-            model.stop_training = any_worker(model.stop_training)
-            if model.stop_training:
+            until_interval = (n - number % n for n in (save_interval, *intervals))
+            count = min(in_time, steps_per_execution, train_steps - number, *until_interval)
+            count = agree_on(0 if model.stop_training else count)
+            if count == 0:
                 break
         epoch, batch = divmod(number, save_interval)
         if batch == 0 or number == first:
             callback_list.on_epoch_begin(epoch)
         callback_list.on_train_batch_begin(batch)
         if not pending:
-            until_interval = (n - number % n for n in intervals)
-            count = min(steps_per_execution, train_steps - number, *until_interval)
             pending = _timed(step, count)
-        record = pending.pop(0)
-        history.append(record)
-        callback_list.on_train_batch_end(batch, _logs(record))
+            in_time = max(1, int(LONGEST_EXECUTION / pending[0].seconds))
+        history.append(pending.pop(0))
+        callback_list.on_train_batch_end(batch, _logs(history[-1]))
         if batch + 1 == save_interval or number + 1 == train_steps:
             callback_list.on_epoch_end(epoch, _logs(means(history[number - batch :])))
     callback_list.on_train_end()

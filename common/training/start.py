@@ -15,6 +15,7 @@ from common.data.dataset import PROJECT, checksum, load_data, load_images
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.flags import FIXED
+from common.gpu import unused_gpu
 from common.options import FLAGS, Options, check_needs, named
 from common.runs.folder import RunFolder
 from common.runs.run import Run, Settings, read_settings
@@ -72,10 +73,18 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
         options = options.completed_by(settings.flags)
         check_needs(options)
         prepare_device(options.precision, options.xla, options.batch_size)
+        _print_unused_gpu()
         _print_faster_flags(options)
         rng = seed_everything(options.seed)
         undo.pop_all()
         return Run(folder, options, settings, workers, *data, rng)
+
+
+def _print_unused_gpu() -> None:
+    """Warns where a GPU cannot be used, which is many readers' first trouble."""
+    unused = unused_gpu()
+    if unused:
+        print(f"warning: {unused}", file=sys.stderr)
 
 
 def _print_faster_flags(options: Options) -> None:

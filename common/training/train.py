@@ -86,7 +86,7 @@ def train(
                 EARLY,
             ],
             steps_per_execution=step.steps_per_execution,
-            any_worker=workers.any,
+            agree_on=workers.agree_on,
         )
         if workers.is_chief:
             _finish(state, run, keep_best)
