@@ -6,8 +6,11 @@ which digit it is, after [1]. So one can ask the generator for an 8.
 [1] Mirza, Osindero: Conditional Generative Adversarial Nets, 2014, arXiv:1411.1784
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for common, also with python -P
 
 from common.cli import Parser
 

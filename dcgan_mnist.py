@@ -8,8 +8,11 @@ end of the generator, no batch normalization in the discriminator, RMSprop.
     Generative Adversarial Networks, 2015, arXiv:1511.06434
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # for common, also with python -P
 
 from common.cli import Parser
 

@@ -175,11 +175,15 @@ class Parser(CommandParser):
 
 
 def command(program: str, *arguments: str) -> str:
-    """A command that the user can copy, with `make` if that is how the program was started."""
+    """A command that the user can copy: the program is started as it was started now."""
+    flags = shlex.join(arguments)
     target = os.environ.get("MAKE_TARGET")  # the Makefile sets it
     if target:
-        return f"make {target} ARGS={shlex.quote(shlex.join(arguments))}"
-    return f"python {program} {shlex.join(arguments)}"
+        return f"make {target} ARGS={shlex.quote(flags.replace('$', '$$'))}"
+    interpreter, typed = sys.orig_argv[: -len(sys.argv)], sys.orig_argv[-len(sys.argv) :]
+    if typed != sys.argv or os.path.basename(typed[0]) != program:  # as in a notebook
+        interpreter, typed = ["python"], [program]
+    return f"{shlex.join([*interpreter, typed[0]])} {flags}"
 
 
 def _group_of(flag: Flag) -> str:

@@ -268,11 +268,12 @@ class Options:
         }
 
     def to_resume(self) -> list[str]:
-        """The flags with which this run is resumed in the same way."""
-        flags = ["--resume"]
-        flags += [f"--outdir={self.outdir}"] if self.outdir != Path() else []
-        flags += [f"--strategy={self.strategy}"] if self.strategy != "none" else []
-        return flags + ([f"--devices={','.join(self.devices)}"] if self.devices else [])
+        """The flags with which this run is resumed in the same way: those it does not keep."""
+        return ["--resume"] + [
+            _as_typed(name, value)
+            for name, value in self.given.items()
+            if not FLAGS[name].on_resume and FLAGS[name].exclusive != "start"
+        ]
 
     def completed_by(self, flags: dict[str, Any]) -> Options:
         """These options, with the flags of a run in place of defaults.
@@ -289,6 +290,14 @@ FLAGS: dict[str, Flag] = {
     for field in dataclasses.fields(Options)
     if "flag" in field.metadata
 }
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """A flag and its value on a command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={','.join(value) if isinstance(value, list) else value}"
 
 
 def validated(flags: dict[str, Any]) -> dict[str, Any]:

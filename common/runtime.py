@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import platform
+import random
 import re
 import secrets
 import shutil
@@ -178,6 +179,7 @@ def restored() -> Iterator[None]:
     if isinstance(stdout, io.TextIOWrapper):
         stdout.reconfigure(errors="backslashreplace")  # names may be of bytes that are no UTF-8
     logging_enabled = keras.config.is_interactive_logging_enabled()
+    random_states = random.getstate(), np.random.get_state()
     if shutil.get_terminal_size().columns < _NARROWEST:
         os.environ["COLUMNS"] = str(_NARROWEST)
     try:
@@ -190,6 +192,9 @@ def restored() -> Iterator[None]:
             stdout.reconfigure(errors=errors)
         if logging_enabled:
             keras.config.enable_interactive_logging()
+        # TensorFlow's and Keras's seeds, and determinism, cannot be taken back
+        random.setstate(random_states[0])
+        np.random.set_state(random_states[1])
         if tf.distribute.has_strategy():
             tf.distribute.experimental_set_strategy(None)
         if columns is None:

@@ -28,18 +28,22 @@ def test_signals_that_are_ignored_stay_so():
         signal.signal(signal.SIGINT, interrupt)
 
 
-def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, monkeypatch):
-    """And an early one."""
-    monkeypatch.setattr("common.training.callbacks.grid.EARLY", 3)
+@pytest.mark.parametrize("early", [3, 4])
+def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, monkeypatch, early):
+    """And an early one; each once."""
+    monkeypatch.setattr("common.training.callbacks.grid.EARLY", early)
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)
     folder = RunFolder(tmp_path / "grids")
-    grids = SampleGrid(generator, noise_input, folder.grid)
+    drawn = []
+    grids = SampleGrid(
+        generator, noise_input, lambda steps: drawn.append(steps) or folder.grid(steps)
+    )
     randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)
-    names = ["00002.png", "00003.png", "00004.png", "00005.png"]
-    assert sorted(path.name for path in (tmp_path / "grids").iterdir()) == names
+    assert drawn == sorted({2, early, 4, 5})
+    assert sorted(folder.path.iterdir()) == [folder.grid(steps) for steps in drawn]
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image
     grid = mpl_image.imread(folder.grid(5))[:, :, 0]

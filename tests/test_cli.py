@@ -2,6 +2,9 @@
 
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -65,16 +68,35 @@ def test_help_shows_examples(program, capsys):
         cli.Parser(name, "", conditional=True).options(line.split())
 
 
-def test_commands_to_copy(monkeypatch):
+def test_a_run_is_resumed_as_it_was_started():
+    """With the flags that it does not keep itself, whichever these are."""
+    kept = ["--train-steps=9", "--seed=1", "--precision=bfloat16", "--data=x.npz", "--tensorboard"]
+    own = ["--outdir=my runs", "--strategy=mirrored", "--devices=GPU:0,GPU:1", "--no-show"]
+    for more in (["--quiet"], ["--log-interval=7"]):
+        options = cli.Parser("dcgan_mnist", "").options([*kept, *own, *more, "--overwrite"])
+        assert sorted(options.to_resume()) == sorted(["--resume", *own, *more])
+    workers = ["--strategy=multiworker", "--worker-timeout=9", "--resume"]
+    options = cli.Parser("dcgan_mnist", "").options(workers)
+    assert sorted(options.to_resume()) == sorted(workers)
+
+
+def test_commands_to_copy(monkeypatch, tmp_path):
     """As the user has started the program."""
-    options = cli.Parser("dcgan_mnist", "").options(["--outdir=my runs"])
-    shell = cli.command("dcgan_mnist.py", *options.to_resume())
-    assert shell == "python dcgan_mnist.py --resume '--outdir=my runs'"
+    monkeypatch.delenv("MAKE_TARGET", raising=False)
+    flags = ["--resume", "--outdir=my $HOME # runs"]
+    in_a_notebook = cli.command("dcgan_mnist.py", *flags)
+    assert in_a_notebook == "python dcgan_mnist.py --resume '--outdir=my $HOME # runs'"
+    started = ["../bin/python3", "-P", "../my gan/dcgan_mnist.py"]
+    monkeypatch.setattr(sys, "argv", [started[-1], "--quiet"])
+    monkeypatch.setattr(sys, "orig_argv", [*started, "--quiet"])
+    assert shlex.split(cli.command("dcgan_mnist.py", *flags)) == [*started, *flags]
+
     monkeypatch.setenv("MAKE_TARGET", "dcgan")
     assert cli.command("dcgan_mnist.py", "--resume") == "make dcgan ARGS=--resume"
-    made = shlex.split(cli.command("dcgan_mnist.py", *options.to_resume()))
-    assert made[:2] == ["make", "dcgan"]
-    assert shlex.split(made[2].removeprefix("ARGS=")) == ["--resume", "--outdir=my runs"]
+    if shutil.which("make"):
+        (tmp_path / "Makefile").write_text("dcgan:\n\t@printf '%s\\n' $(ARGS)\n")
+        made = shlex.split(cli.command("dcgan_mnist.py", *flags))
+        assert subprocess.check_output(made, cwd=tmp_path, text=True).splitlines() == flags
 
 
 @pytest.mark.parametrize("flag", ["--train-steps", "--batch-size", "--save-interval"])

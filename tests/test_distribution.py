@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import dcgan_mnist
 import replicas
 from common.errors import UserError
+from common.training import cluster
 from common.training.cluster import cluster_from_environment
 from common.training.compiled import CompiledStep
 from common.training.rendezvous import wait_for_all
@@ -50,12 +52,13 @@ def environment_of(cluster: list[str], worker: int) -> dict[str, str]:
     return {"TF_CONFIG": json.dumps(config)}
 
 
-def spawn_workers(folders: list[Path], program, *arguments) -> list[Process]:
-    """One worker in each folder; the first one is the chief."""
+def spawn_workers(folders: list[Path], program, *arguments, own=None) -> list[Process]:
+    """One worker in each folder, the chief first; `own` are further arguments of each."""
     cluster = addresses(len(folders))
+    own = own or [()] * len(folders)
     return [
-        spawn(folder, program, *arguments, environment=environment_of(cluster, worker))
-        for worker, folder in enumerate(folders)
+        spawn(folder, program, *arguments, *more, environment=environment_of(cluster, worker))
+        for worker, (folder, more) in enumerate(zip(folders, own, strict=True))
     ]
 
 
@@ -286,26 +289,21 @@ def test_a_signal_to_one_worker_stops_all_of_them(two_workers, runs):
 
 
 @slow
-def test_the_chief_decides_whether_a_run_is_resumed(two_workers, runs):
-    """A worker that was told otherwise follows, and says so."""
+def test_the_chief_decides(two_workers, runs):
+    """Whether a run is resumed, and its flags; a worker told otherwise follows, and says so."""
     _, (expected, _) = two_workers
     folders = [runs / "decided", runs / "decided-other"]
-    chiefs = ([*FLAGS, "--train-steps=24"], ["--resume", "--train-steps=60"])
-    does = ("starts a new run", "resumes its run")
-    for chief, other, done in zip(chiefs, chiefs[::-1], does, strict=True):
-        cluster = addresses(2)
-        processes = [
-            spawn(
-                folder,
-                "dcgan_mnist",
-                *(MULTIWORKER, PATIENT, *flags),
-                environment=environment_of(cluster, worker),
-            )
-            for worker, (folder, flags) in enumerate(zip(folders, (chief, other), strict=True))
-        ]
-        ends = finish(processes)
+    new, resumed = [*FLAGS, "--train-steps=24"], ["--resume", "--train-steps=60"]
+    for own, steps, done in (
+        ([new, resumed], (24, 60), "starts a new run"),
+        ([resumed, new], (60, 24), "resumes its run"),
+    ):
+        ends = finish(spawn_workers(folders, "dcgan_mnist", MULTIWORKER, PATIENT, own=own))
         assert [status for status, _, _ in ends] == [0, 0]
-        assert ends[1][2] == f"the chief {done}, and so does this worker\n"
+        assert ends[1][2] == (
+            f"the chief {done}, and so does this worker\nwarning: argument --train-steps: "
+            f"{steps[1]} given, and the chief trains with {steps[0]}: so does this worker\n"
+        )
     assert history(folders[0], "dcgan_mnist") == history(expected, "dcgan_mnist")
 
 
@@ -365,23 +363,42 @@ def test_a_program_without_its_workers(runs):
     )
 
 
+def killed_in(folder: Path, *arguments: str) -> None:
+    """The DCGAN's program, which in one folder is killed as soon as all workers have met."""
+
+    def meet(*args):
+        wait_for_all(*args)
+        if Path.cwd() == folder:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    cluster.wait_for_all = meet
+    dcgan_mnist.main(arguments)
+
+
+@slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_is_killed_before_the_cluster_stands(runs, victim):
+    """TensorFlow would wait for it without end."""
+    folders = [runs / f"early{victim}{worker}" for worker in range(2)]
+    flags = (MULTIWORKER, "--worker-timeout=20", *FLAGS)
+    ends = finish(spawn_workers(folders, killed_in, folders[victim], *flags))
+    assert ends[victim] == (-signal.SIGKILL, "", "")
+    assert ends[1 - victim] == (
+        *(2, ""),
+        "dcgan_mnist.py: error: all workers had arrived, and another one has ended, or has not "
+        "answered within 20 s: see its message, and start all workers again\n",
+    )
+
+
 @slow
 def test_workers_with_other_data_are_refused(runs):
     rng = np.random.default_rng(1)
     np.savez(
         runs / "other.npz", x_train=rng.integers(0, 256, (9, 8, 8), np.uint8), y_train=range(9)
     )
-    cluster = addresses(2)
-    processes = [
-        spawn(
-            runs / f"data{worker}",
-            "dcgan_mnist",
-            *(MULTIWORKER, PATIENT, *FLAGS, f"--data=../{data}.npz"),
-            environment=environment_of(cluster, worker),
-        )
-        for worker, data in enumerate(("set", "other"))
-    ]
-    ends = finish(processes)
+    folders, own = [runs / "data0", runs / "data1"], [[], ["--data=../other.npz"]]
+    flags = (MULTIWORKER, PATIENT, *FLAGS)
+    ends = finish(spawn_workers(folders, "dcgan_mnist", *flags, own=own))
     assert [status for status, _, _ in ends] == [2, 2]
     assert "argument --data: ../other.npz is not the data set" in ends[1][2]
     assert "another worker has ended" in ends[0][2]
@@ -459,6 +476,16 @@ def test_tf_configs_that_are_none(capsys, monkeypatch, tmp_path, config):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TF_CONFIG", config)
     assert f"TF_CONFIG is {config}: expected" in error_of(capsys, MULTIWORKER)
+
+
+def test_a_cluster_is_joined_before_tensorflow_is_used(capsys, monkeypatch, tmp_path):
+    """As in a notebook; the other workers are not kept waiting."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_CONFIG", environment_of(["localhost:1"], 0)["TF_CONFIG"])
+    tf.constant(1)
+    assert "TensorFlow can join a cluster only before its first use" in error_of(
+        capsys, MULTIWORKER
+    )
 
 
 @slow

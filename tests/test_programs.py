@@ -4,6 +4,7 @@ import ctypes
 import gc
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_training_prints_what_the_chapter_prints(trained):
     assert (label_line == expected) == (name == "cgan_mnist")
     assert evaluation.startswith("after 3 steps: frechet distance ")
     assert best.startswith(f"best generator: {name}.h5, the last one (Frechet distance ")
-    assert best.endswith(f"of 2,000 images). Draw with it: python {name}.py --generator={name}.h5")
+    draw = shlex.join([sys.executable, f"{ROOT / name}.py", f"--generator={name}.h5"])
+    assert best.endswith(f"of 2,000 images). Draw with it: {draw}")
 
 
 def test_training_writes_what_the_chapter_writes(trained):

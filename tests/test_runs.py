@@ -2,19 +2,24 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import dcgan_mnist
 from common import runtime
 from common.cli import Parser
 from common.data.dataset import MNIST
 from common.errors import UserError
+from common.runs.folder import RunFolder
 from common.training.start import start_run
+from common.training.train import train
 from conftest import ROOT
 from processes import HANG_SECONDS, spawn
 
@@ -333,3 +338,44 @@ def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
     other.kill()
     other.wait()
     start()
+
+
+class Replace(keras.callbacks.Callback):
+    """Puts another run's folder in place of a run's, in one of its events."""
+
+    def __init__(self, event, folder, ended):
+        super().__init__()
+        self.folder, self.ended = folder, ended
+        setattr(self, event, self.replace)
+
+    def replace(self, number=None, logs=None):
+        """In the third step, or at the end."""
+        if number == 2 or not isinstance(number, int):
+            shutil.rmtree(self.folder.path)
+            self.folder.acquire()
+            self.folder.config.write_text("another run")
+            if self.ended:
+                self.folder.release()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("event", ["on_train_batch_begin", "on_train_batch_end", "on_train_end"])
+def test_nothing_is_written_to_a_folder_that_is_replaced(
+    tmp_path, small_data, monkeypatch, capsys, event, ended
+):
+    """Not in an event that follows: not a checkpoint, nor a grid, nor the generator at the end."""
+    other = RunFolder(tmp_path / "dcgan_mnist")
+    monkeypatch.setattr(
+        dcgan_mnist, "train", lambda *args: train(*args, callbacks=[Replace(event, other, ended)])
+    )
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    places = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}"]
+    with pytest.raises(SystemExit) as stopped:
+        dcgan_mnist.main([*places, "--batch-size=4", "--train-steps=6", "--save-interval=3"])
+    other.release()
+    assert stopped.value.code == 2
+    why = "holds another run: nothing more is" if ended else "another process is training in"
+    assert why in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [other.path, tmp_path / "set.npz"]
+    assert {path.name for path in other.path.iterdir()} == {"config.json", "lock"}
+    assert other.config.read_text() == "another run"

@@ -3,11 +3,13 @@
 import json
 import os
 import platform
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from importlib.util import find_spec
 
 import keras
@@ -158,6 +160,19 @@ def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path, command):
         assert (done.returncode, "loaded" in done.stderr) == (status, False)
 
 
+@pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
+def test_python_that_does_not_look_beside_the_program(tmp_path, name):
+    """As with its switch -P."""
+    done = subprocess.run(
+        [sys.executable, ROOT / f"{name}.py", "--help"],
+        cwd=tmp_path,
+        env=ENVIRONMENT | {"PYTHONSAFEPATH": "1", "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_without_tensorflow():
     """One line says how to install it, also in place of the help."""
     done = subprocess.run(
@@ -175,7 +190,13 @@ def test_without_tensorflow():
 def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
     """A notebook may call `main`, also in a thread; --quiet is quiet there."""
     startup.loaded()
-    before = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
+
+    def state():
+        numbers = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+        hooks = sys.excepthook, threading.excepthook, signal.getsignal(signal.SIGINT)
+        return sys.stdout, hooks, list(warnings.filters), dict(os.environ), numbers
+
+    before = state()
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
     flags = [f"--data={tmp_path / 'set.npz'}", "--train-steps=2", "--batch-size=4", "--quiet"]
     ends = []
@@ -191,7 +212,6 @@ def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
     thread.join()
     assert ends == ["a", "b", "c"]
     assert not runtime.tf.distribute.has_strategy()
-    after = (sys.stdout, sys.excepthook, signal.getsignal(signal.SIGINT), dict(os.environ))
-    assert after == before
+    assert state() == before
     assert keras.config.is_interactive_logging_enabled()
     assert capsys.readouterr().out == ""

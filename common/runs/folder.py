@@ -101,17 +101,21 @@ class RunFolder:
             remove_partials(folder)
         remove_partials(self.generator.parent, self.generator.name)
 
-    def keep(self) -> None:
-        """Locks the folder again if it, or the lock, has been deleted meanwhile.
+    def keep(self) -> bool:
+        """Locks the folder again if it, or the lock, has been deleted or replaced meanwhile.
+
+        Returns:
+            Whether it has.
 
         Raises:
             UserError: Another process has begun to train in it.
         """
         with suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self._lock.lock_file), self._locked):
-                return
+                return False
         self._lock = filelock.FileLock(self.path / "lock")
         self.acquire()
+        return True
 
     def release(self) -> None:
         """Lets other processes write here. Where no run has begun, nothing is left behind."""

@@ -119,11 +119,18 @@ class Run:
         """Sees to it that the folder is still this run's, and can be resumed, if it was deleted.
 
         Raises:
-            UserError: Another process has begun to train in it, or it cannot be written.
+            UserError: It holds another run by now, or it cannot be written.
         """
-        self.folder.keep()
-        if self._config and not self.folder.config.exists():
+        replaced = self.folder.keep()
+        if not self._config:
+            return
+        if not self.folder.config.exists():
             write_file(self.folder.config, self._config)
+        elif replaced and self.folder.config.read_bytes() != self._config:
+            raise UserError(
+                f"{self.folder} was replaced while this run was training, and holds another run: "
+                "nothing more is written to it; start this one again with another --outdir"
+            )
 
     def close(self) -> None:
         """Lets other processes write to the folder."""

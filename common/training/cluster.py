@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
 import re
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+from tensorflow.python.eager.context import context
 
 from common.errors import MAX_QUOTED, UserError, first_line
 from common.training.rendezvous import wait_for_all
@@ -30,20 +31,44 @@ def multiworker_strategy(cluster: dict, task: dict, timeout: int) -> tf.distribu
         timeout: Seconds to wait, for this and for each step.
 
     Raises:
-        UserError: A worker has not arrived, or this one cannot listen at its address.
+        UserError: A worker has not arrived or has ended, this one cannot listen at its address, or
+            TensorFlow has been used already.
     """
+    if context()._context_handle is not None:  # TensorFlow is running already, as in a notebook
+        raise UserError(
+            "argument --strategy: multiworker given, and TensorFlow can join a cluster only before "
+            "its first use: start the program in a process of its own"
+        )
     address = cluster[task["type"]][task["index"]]
     wait_for_all([*cluster.get("chief", []), *cluster.get("worker", [])], address, timeout)
+    _limit_start(cluster, timeout)
     # A worker that dies is detected by heartbeat, one that hangs by this timeout.
     waiting = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
-    # TensorFlow would wait without end, and with Python's lock held, for a worker that ends now.
-    faulthandler.dump_traceback_later(timeout, exit=True, file=2)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=waiting)
-    except tf.errors.OpError as error:
+    except tf.errors.UnknownError as error:
         raise UserError(f"cannot be the worker {address}: {first_line(error)}") from error
-    finally:
-        faulthandler.cancel_dump_traceback_later()
+    except tf.errors.OpError as error:
+        raise UserError(
+            "all workers had arrived, and another one has ended, or has not answered within "
+            f"{timeout} s: see its message, and start all workers again"
+        ) from error
+
+
+def _limit_start(cluster: dict[str, list[str]], timeout: int) -> None:
+    """Limits how long TensorFlow waits for other workers when it starts a cluster, in seconds.
+
+    By itself it waits without end for one that ends at that moment, and with Python's lock held.
+    """
+    jobs = [job for job in ("chief", "worker") if cluster.get(job)]
+    context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=f"/job:{jobs[0]}/task:0",
+        cluster_register_timeout_in_ms=1000 * timeout,
+        coordinated_jobs=[CoordinatedJob(name=job, num_tasks=len(cluster[job])) for job in jobs],
+    )
+    # without this barrier the timeout is of connecting to the chief alone
+    context().coordination_service.cluster_register_with_barrier = True
 
 
 def cluster_from_environment() -> tuple[dict[str, list[str]], dict[str, Any]]:

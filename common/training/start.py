@@ -176,4 +176,11 @@ def _following(options: Options, settings: Settings, load: Load) -> tuple[Option
             "workers the same"
         )
     own = {name: value for name, value in options.given.items() if not FLAGS[name].on_resume}
+    for name, value in options.given.items():
+        if name not in own and name != "data" and value != settings.flags[name]:
+            print(
+                f"warning: {named(name)}: {value} given, and the chief trains with "
+                f"{settings.flags[name]}: so does this worker",
+                file=sys.stderr,
+            )
     return dataclasses.replace(options, given=own | {"data": path}), data

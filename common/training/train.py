@@ -29,7 +29,7 @@ from common.training.callbacks.grid import EARLY, SampleGrid
 from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
 from common.training.callbacks.health import Health
 from common.training.callbacks.progress import progress
-from common.training.callbacks.saving import ClaimFolder, SaveState
+from common.training.callbacks.saving import KeepFolder, SaveState
 from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
 from common.training.compiled import CompiledStep
 from common.training.distribution import DistributedStep
@@ -145,7 +145,7 @@ def _callbacks(
         # Before everything that takes time.
         *stack.enter_context(show_progress),
         # Before everything that writes to the folder.
-        ClaimFolder(run),
+        KeepFolder(run),
         # Before TensorBoard and checkpoints, which contain its metrics.
         *([keep_best] if keep_best else []),
         Health(step.generator, step.discriminator, state.noise_input, state.history, folder),
@@ -197,6 +197,7 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
 
 def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
     """Writes what a run leaves behind when it ends, or is stopped."""
+    run.keep()
     save_generator(state.step.generator, run.folder.generator)
     if run.folder.grids():  # there are none if a run is stopped early
         draw_evolution(run.folder)

@@ -37,6 +37,7 @@ class SampleGrid(StepCallback):
         self.generator = generator
         self.noise_input = noise_input
         self.file = file
+        self._drawn = -1
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Draws the early grid."""
@@ -48,10 +49,13 @@ class SampleGrid(StepCallback):
         self.draw()
 
     def draw(self) -> None:
-        """Draws a grid.
+        """Draws a grid, unless that of this step is drawn.
 
         Raises:
             UserError: The file cannot be written.
         """
+        if self.step == self._drawn:
+            return
+        self._drawn = self.step
         grid = image_grid(generate(self.generator, self.noise_input))
         save_picture(grid, self.file(self.step + 1))

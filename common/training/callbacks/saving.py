@@ -1,6 +1,8 @@
-"""Taking possession of the run's folder, and saving the state of the run."""
+"""Keeping the run's folder, and saving the state of the run."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import keras
 
@@ -9,11 +11,11 @@ from common.runs.history import write_history
 from common.runs.run import Run
 
 
-class ClaimFolder(keras.callbacks.Callback):
-    """Makes the folder the run's own after the first step, and not before.
+class KeepFolder(keras.callbacks.Callback):
+    """Sees to it that the folder is this run's whenever the callbacks after this one may write.
 
-    So neither a batch too large for the memory nor a loss that is NaN from the start destroys an
-    earlier run.
+    It becomes the run's own after the first step, and not before: so neither a batch too large for
+    the memory nor a loss that is NaN from the start destroys an earlier run.
 
     Args:
         run: The run.
@@ -21,13 +23,25 @@ class ClaimFolder(keras.callbacks.Callback):
 
     def __init__(self, run: Run) -> None:
         super().__init__()
-        self.run: Run | None = run
+        self.run = run
+        self._claimed = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Claims the folder, once."""
-        if self.run is not None:
+        """Keeps the folder, and claims it after the first step."""
+        self.run.keep()
+        if not self._claimed:
             self.run.claim()
-            self.run = None
+            self._claimed = True
+
+    def keep(self, number: Any = None, logs: dict[str, float] | None = None) -> None:
+        """Keeps the folder.
+
+        Raises:
+            UserError: It has become another run's.
+        """
+        self.run.keep()
+
+    on_train_batch_begin = on_epoch_end = on_train_end = keep
 
 
 class SaveState(keras.callbacks.Callback):
@@ -64,7 +78,6 @@ class SaveState(keras.callbacks.Callback):
         steps = len(self.state.history)
         if steps == self._saved:
             return
-        self.run.keep()
         # first, because a history without a checkpoint shows that one has been removed
         self.run.folder.checkpoints.save(self.state)
         self.write_history()
