@@ -8,8 +8,6 @@ import re
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
-from tensorflow.python.eager.context import context
 
 from common.errors import MAX_QUOTED, UserError, first_line
 from common.training.rendezvous import wait_for_all
@@ -34,6 +32,9 @@ def multiworker_strategy(cluster: dict, task: dict, timeout: int) -> tf.distribu
         UserError: A worker has not arrived or has ended, this one cannot listen at its address, or
             TensorFlow has been used already.
     """
+    # Parts of TensorFlow that are not public: only a training with several workers depends on them.
+    from tensorflow.python.eager.context import context
+
     if context()._context_handle is not None:  # TensorFlow is running already, as in a notebook
         raise UserError(
             "argument --strategy: multiworker given, and TensorFlow can join a cluster only before "
@@ -60,6 +61,9 @@ def _limit_start(cluster: dict[str, list[str]], timeout: int) -> None:
 
     By itself it waits without end for one that ends at that moment, and with Python's lock held.
     """
+    from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+    from tensorflow.python.eager.context import context
+
     jobs = [job for job in ("chief", "worker") if cluster.get(job)]
     context().configure_coordination_service(
         service_type="standalone",
