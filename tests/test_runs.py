@@ -157,7 +157,8 @@ def test_a_run_is_not_overwritten_by_accident(start, started):
         start("--seed=3", "--batch-size=8", "--train-steps=20")
     assert str(caught.value) == (
         f"{started} holds a run that has reached step 7: "
-        "add --resume to continue it, or --overwrite to delete it and start afresh"
+        "add --resume to continue it, --overwrite to delete it and start afresh, or another "
+        "--outdir to keep it"
     )
     assert contents(started) == before
 

@@ -150,8 +150,10 @@ def _plot_distances(axes: Axes, found: NearestTrainingImages) -> None:
     both = {"generated": found.distances, "test images": found.test_distances}
     bins = np.histogram_bin_edges(np.concatenate([*both.values()]), 50).tolist()
     for name, distances in both.items():
-        axes.hist(distances, bins, alpha=0.6, label=name)
-    axes.set(title="nearest training image", xlabel="distance (pixel values)", ylabel="images")
+        # shares, because there may be fewer of the generated ones
+        weights = np.full(len(distances), 100 / len(distances))
+        axes.hist(distances, bins, weights=weights, histtype="step", linewidth=1.5, label=name)
+    axes.set(title="nearest training image", xlabel="distance (pixel values)", ylabel="share (%)")
     _legend(axes)
 
 
@@ -164,7 +166,7 @@ def _plot_confusion(axes: Axes, matrix: np.ndarray) -> None:
         return
     axes.set(xticks=range(len(rows)), yticks=range(len(rows)))
     for (i, j), value in np.ndenumerate(rows):
-        if value >= 0.5:
+        if round(value) > 0:
             colour = "white" if value > 50 else "black"
             text = axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour)
             text.set_fontsize("x-small")

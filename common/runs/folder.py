@@ -135,7 +135,8 @@ class RunFolder:
         if self.config.exists() or self.checkpoints.files():
             raise UserError(
                 f"{self} holds a run that has reached step {self.checkpoints.steps()}: add "
-                "--resume to continue it, or --overwrite to delete it and start afresh"
+                "--resume to continue it, --overwrite to delete it and start afresh, or another "
+                "--outdir to keep it"
             )
         for file in [self.generator, *self._files()]:
             if file.exists():
