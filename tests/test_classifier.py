@@ -67,6 +67,7 @@ def test_a_small_data_set_is_learned():
     assert digit_accuracy(predicted, y_test[:1000]) > 0.8
 
 
+@pytest.mark.slow
 def test_rounds_go_on_as_long_as_they_help(greys, rng):
     """A round of so few updates does not learn four greys, and nothing learns random labels."""
     images, labels = load_data(greys)
@@ -77,6 +78,7 @@ def test_rounds_go_on_as_long_as_they_help(greys, rng):
     assert accuracies[0] > 0.95 > 0.5 > accuracies[1]
 
 
+@pytest.mark.slow
 def test_the_command(greys, tmp_path, capsys):
     classifier.main([f"--data={greys}", f"--outdir={tmp_path}"])
     printed = capsys.readouterr().out

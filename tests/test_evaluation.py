@@ -261,6 +261,7 @@ def assert_evaluated_by_hand(gan, generator, row, own_data, classifier_file, tmp
         assert float(row[name]) == pytest.approx(report["generated"][name], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_metrics_on_the_way(gan, whole_run, own_data, classifier_file, tmp_path):
     """They are printed and in the history, and the best generator is the one that has them."""
     folder, printed = whole_run
@@ -275,6 +276,7 @@ def test_metrics_on_the_way(gan, whole_run, own_data, classifier_file, tmp_path)
     assert_evaluated_by_hand(gan, generator, best, own_data, classifier_file, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gan", ["cgan"], indirect=True)
 def test_metrics_of_a_run_that_was_interrupted(
     gan, whole_run, own_data, classifier_file, tmp_path, capsys

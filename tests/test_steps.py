@@ -223,7 +223,7 @@ def test_engines_compute_the_same(both_engines):
     assert rng_state == compiled_rng
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_steps_of_one_call(gan, small_data, precision):
     """However many steps are taken in a call, they are the same steps, each with its metrics."""
     results = []

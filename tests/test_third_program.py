@@ -37,7 +37,13 @@ CHANGES = {
 }
 
 
-@pytest.fixture(scope="module", params=CHANGES)
+# The first two in the quick tests, all of them in the long ones.
+PARAMS = [
+    name if i < 2 else pytest.param(name, marks=pytest.mark.slow) for i, name in enumerate(CHANGES)
+]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def program(request, tmp_path_factory):
     """The copied program, imported from a folder of its own."""
     old, new = CHANGES[request.param]
