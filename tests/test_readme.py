@@ -103,6 +103,7 @@ def test_snippets_run_as_printed(monkeypatch, tmp_path):
     for name in ("README.md", "docs/manual.md"):
         for snippet in re.findall(r"^```python\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE):
             names = {"images": np.zeros((20, 28, 28), np.uint8), "labels": np.arange(20) % 10}
+            names |= {f"test_{name}": array for name, array in names.items()}
             exec(snippet.replace('"2000"', '"2"'), names)
             ran.append(names["images"].shape)
     assert ran == [(20, 28, 28, 1), (20, 28, 28), (16, 28, 28, 1), (20, 28, 28)]

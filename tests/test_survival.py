@@ -23,7 +23,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.gan.models import compile_model
 from common.gan.step import AlternatingStep
-from conftest import assert_same_run, history
+from conftest import assert_same_run, give_classifier, history
 from processes import run, spawn
 
 FLAGS = (
@@ -56,6 +56,7 @@ def uninterrupted(tmp_path_factory):
     def of(name, *flags):
         if (name, flags) not in done:
             done[name, flags] = folder / f"{name}-{len(done)}"
+            give_classifier(done[name, flags], images[:40], labels[:40])
             status, out, err = run(done[name, flags], name, *FLAGS, *flags)
             assert (status, without_the_warning(err)) == (0, "")
             assert re.match(r"\d+: |best generator: ", out.splitlines()[-1])
@@ -76,6 +77,9 @@ def wait_for_half_a_file(process, folder: Path) -> None:
 def kill_and_resume(expected, name, flags, moments):
     """Kills a run at some moments and resumes it each time; the end is as expected."""
     folder = expected.parent / f"{expected.name}-killed"
+    folder.mkdir()
+    for file in expected.glob("classifier-*.npz"):
+        (folder / file.name).write_bytes(file.read_bytes())
     start = flags
     for moment in moments:
         process = spawn(folder, name, *start, "--log-interval=1")
