@@ -58,6 +58,7 @@ def test_everything_is_restored(new_state, tmp_path):
     assert_same(resumed, state)
 
 
+@pytest.mark.slow
 def test_a_run_may_change_its_engine(new_state, tmp_path):
     """What the one has saved the other goes on with, as if it had been its own."""
     checkpoints = Checkpoints(tmp_path)

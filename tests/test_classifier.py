@@ -49,6 +49,7 @@ def test_mnist_in_idx_files_has_the_same_one(tmp_path):
     classifier_for(load_data(tmp_path), tmp_path, tmp_path / "nowhere", may_train=False)
 
 
+@pytest.mark.slow
 def test_it_learns_and_a_seed_repeats_it(greys):
     images, labels = load_data(greys)
     first, again = (train_classifier(images, labels, seed=3, min_updates=40) for _ in range(2))

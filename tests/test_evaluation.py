@@ -157,6 +157,7 @@ def part_of_mnist(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_programs_table(gan, part_of_mnist, capsys):
     report = evaluated_twice(gan, part_of_mnist, [f"--data={part_of_mnist / 'set.npz'}"], capsys)
     assert report["test_images"] == 1000

@@ -101,6 +101,7 @@ def interrupted(tmp_path_factory):
     return folder / "cgan_mnist", follower
 
 
+@pytest.mark.slow
 def test_no_step_is_missing_or_doubled_after_resuming(interrupted):
     folder, _ = interrupted
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1

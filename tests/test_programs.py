@@ -194,6 +194,7 @@ def test_a_mistake_costs_one_line(tmp_path):
     assert files_in(tmp_path) == ["dcgan_mnist.h5"]
 
 
+@pytest.mark.slow
 def test_a_console_without_unicode(tmp_path, small_data):
     """Keras draws its summaries with box characters."""
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])

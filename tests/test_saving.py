@@ -388,6 +388,7 @@ def hold(file, how, ready):
         time.sleep(600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gan", ["dcgan"], indirect=True)
 @pytest.mark.parametrize("how", ["locked", "open for writing"])
 def test_a_file_that_is_in_use_elsewhere_draws(gan, tmp_path, how):
