@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from common.gpu import unused_gpu
 from conftest import ENVIRONMENT, ROOT
 
 # What the driver is told to pretend, and what is said of it.
@@ -76,7 +77,5 @@ def test_a_training_says_it_in_one_line(driver, tmp_path):
 def test_no_word_where_there_is_no_gpu(capfd):
     if os.path.exists("/dev/nvidia0"):
         pytest.skip("there is one")
-    from common.gpu import unused_gpu
-
     assert unused_gpu() is None
     assert capfd.readouterr() == ("", "")

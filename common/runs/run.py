@@ -126,7 +126,7 @@ class Run:
             return
         if not self.folder.config.exists():
             write_file(self.folder.config, self._config)
-        elif replaced and self.folder.config.read_bytes() != self._config:
+        elif replaced and read_file(self.folder.config) != self._config:
             raise UserError(
                 f"{self.folder} was replaced while this run was training, and holds another run: "
                 "nothing more is written to it; start this one again with another --outdir"
