@@ -175,14 +175,20 @@ class Parser(CommandParser):
 
 
 def command(program: str, *arguments: str) -> str:
-    """A command that the user can copy: the program is started as it was started now."""
-    flags = shlex.join(arguments)
+    """A command that the user can copy: the program is started as it was started now.
+
+    Args:
+        program: The program's file, and its first arguments, if it always needs some.
+        arguments: The other ones.
+    """
+    file, *first = program.split()
+    flags = shlex.join([*first, *arguments])
     target = os.environ.get("MAKE_TARGET")  # the Makefile sets it
     if target:
         return f"make {target} ARGS={shlex.quote(flags.replace('$', '$$'))}"
     interpreter, typed = sys.orig_argv[: -len(sys.argv)], sys.orig_argv[-len(sys.argv) :]
-    if typed != sys.argv or os.path.basename(typed[0]) != program:  # as in a notebook
-        interpreter, typed = ["python"], [program]
+    if typed != sys.argv or os.path.basename(typed[0]) != os.path.basename(file):
+        interpreter, typed = ["python"], [file]  # as in a notebook
     return f"{shlex.join([*interpreter, typed[0]])} {flags}"
 
 

@@ -2,6 +2,8 @@
 
 # Characters of something given that a message quotes at most.
 MAX_QUOTED = 200
+# How the error begins that ends a run of NaN.
+DIVERGED = "training has diverged"
 
 
 class UserError(Exception):
@@ -10,6 +12,14 @@ class UserError(Exception):
     The message is one line that names what was given, what was expected and what to do. The
     programs print it without a traceback and exit with status 2.
     """
+
+
+def diverged(what: str) -> UserError:
+    """The error that ends a run before it writes what is no longer finite."""
+    return UserError(
+        f"{DIVERGED}: {what}; the files on the disk are from before: start again with another "
+        "--seed"
+    )
 
 
 def first_line(error: BaseException) -> str:

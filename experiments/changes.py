@@ -65,12 +65,24 @@ def normalized_by(normalization: type[BatchNormalization]) -> Callable:
 
     def leaky_relu(negative_slope: float) -> Callable[[KerasTensor], KerasTensor]:
         def layers(x: KerasTensor) -> KerasTensor:
-            is_image = x.shape[-1] == 1
-            return LeakyReLU(negative_slope)(x if is_image else normalization()(x))
+            return LeakyReLU(negative_slope)(x if _is_image(x) else normalization()(x))
 
         return layers
 
     return leaky_relu
+
+
+def leaky_relu_but_of_images(negative_slope: float) -> Callable[[KerasTensor], KerasTensor]:
+    """LeakyReLU, except in D's input layer: what comes from an image goes on as it is.
+
+    For images in [0, 1] this changes nothing. Of images in [-1, 1] LeakyReLU would make what is
+    darker than grey nearly the same.
+    """
+    return lambda x: x if _is_image(x) else LeakyReLU(negative_slope)(x)
+
+
+def _is_image(x: KerasTensor) -> bool:
+    return x.shape[-1] == 1
 
 
 def relu(negative_slope: float) -> Activation:

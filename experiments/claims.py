@@ -41,7 +41,7 @@ RESULTS, PAGE = FOLDER / "results", FOLDER / "README.md"
 DEFAULTS = {"train_steps": 5000}
 SEEDS = [0, 1, 2]
 # Those of dcgan_mnist.py's flags that --all passes on.
-PASSED_ON = ("train_steps", "engine", "precision", "data")
+PASSED_ON = ("train_steps", "engine", "precision", "data", "evaluate_interval")
 
 
 class Variant(NamedTuple):
@@ -59,6 +59,7 @@ class Variant(NamedTuple):
 
 
 _BATCH_NORMALIZATION = "with batch normalization in D training does not converge"
+_TANH = "on MNIST training is more stable where G ends in a sigmoid, not in tanh"
 _ADAM = "D converges easily with RMSprop, where the DCGAN paper has Adam"
 
 # In the order in which --all trains them: what says most comes first, what takes longest last.
@@ -118,9 +119,18 @@ VARIANTS = {
         {"compile_model": partial(compile_model, optimizer=changes.adam)},
     ),
     "tanh": Variant(
-        "on MNIST training is more stable where G ends in a sigmoid, not in tanh",
-        "G ends in tanh, and images are in [-1, 1]",
+        _TANH,
+        "G ends in tanh, and images are in [-1, 1]; so D's first layer, a LeakyReLU of the image, "
+        "is no longer without effect: it makes what is darker than grey nearly the same",
         {"build_generator": changes.build_tanh_generator},
+    ),
+    "tanh-images-as-they-are": Variant(
+        _TANH,
+        "the same, but without that first LeakyReLU of D",
+        {
+            "build_generator": changes.build_tanh_generator,
+            "LeakyReLU": changes.leaky_relu_but_of_images,
+        },
     ),
     "relu-in-d": Variant(
         "LeakyReLU in D gives a gradient for negative inputs, too, which ReLU does not",
@@ -203,7 +213,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 print(f"{name}\n    the chapter: {claim}\n    changed: {change}")
         elif options.all:
             flags = {name: getattr(options, name) for name in PASSED_ON}
+            flags = {name: value for name, value in flags.items() if value is not None}
             train_all(Path(__file__), options.all, options.variants, options.seeds, flags)
+        elif options.variant:
+            name = options.variant
+            parser.error(f"{name} comes first: python {parser.prog} {name} ...")
         else:
             if options.collect:
                 collect(options.collect, [*VARIANTS], RESULTS)

@@ -20,17 +20,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from common.errors import UserError
+from common.errors import DIVERGED, UserError
 from common.files import write_file
 from common.pictures import DPI
+from common.training.callbacks.health import GRACE
+from trainings import SHOWN
 
 # For each variant the results of its seeds, in the order of both.
 Results = dict[str, dict[int, dict[str, Any]]]
 
 COLUMNS = (
     *("variant", "steps", "seeds", "Frechet distance", "precision", "recall", "density"),
-    *("coverage", "smallest class", "largest class", "D's loss", "adversarial loss", "warnings"),
+    *("coverage", "smallest class", "largest class", "D's loss", "its deviation"),
+    *("adversarial loss", "warnings"),
 )
+_LOSSES = ("discriminator_loss", "discriminator_loss_deviation", "adversarial_loss")
+# The flags in which runs that are compared may differ.
+_MAY_DIFFER = ("seed", "train_steps")
 NOTHING_YET = "There are no results yet."
 
 # In images.png: pixels for the names of variants, for a line of text, for a bar of a histogram, and
@@ -72,13 +78,28 @@ def _between(part: str, markers: re.Match) -> str:
 
 
 def read(results: Path, names: Iterable[str]) -> Results:
-    """The results that exist, of these variants and in their order."""
+    """The results that exist, of these variants and in their order.
+
+    Raises:
+        UserError: They cannot be compared, for they have other settings than variant and seed.
+    """
     found = {}
     for name in names:
         runs = [json.loads(file.read_text()) for file in (results / name).glob("seed-*.json")]
         if runs:
             found[name] = {run["flags"]["seed"]: run for run in runs}
             found[name] = dict(sorted(found[name].items()))
+    settings = {}
+    for name, runs in found.items():
+        for seed, run in runs.items():
+            flags = {x: value for x, value in run["flags"].items() if x not in _MAY_DIFFER}
+            settings.setdefault(json.dumps(flags), f"{name}/seed-{seed}.json")
+    if len(settings) > 1:
+        one, other = list(settings.values())[:2]
+        raise UserError(
+            f"{results}: {one} and {other} have other flags than variant, seed and steps, so they "
+            "cannot be compared: remove one, and train it with the flags of the other"
+        )
     return found
 
 
@@ -95,16 +116,32 @@ def parts(variants: Mapping[str, tuple[str, str]], found: Results) -> dict[str, 
     ]
     return {
         "variants": of_variants,
-        "results": f"{_markdown(COLUMNS, rows)}\n\n"
+        "results": f"{_settings(found)}\n\n{_markdown(COLUMNS, rows)}\n\n"
         "![Images and class histograms of all runs](results/images.png)\n\n"
         "![Losses of all runs](results/curves.png)",
     }
 
 
+def _settings(found: Results) -> str:
+    """What all runs have in common, and which software and processors they had."""
+    runs = [run for runs in found.values() for run in runs.values()]
+    flags = runs[0]["flags"]
+    environments = [part for run in runs for part in [*run["earlier"], run]]
+    packages = ("tensorflow", "keras", "numpy")
+    versions = sorted({tuple(part["versions"][x] for x in packages) for part in environments})
+    had = [f"TensorFlow {tf}, Keras {keras}, NumPy {numpy}" for tf, keras, numpy in versions]
+    had += sorted({part["device"] for part in environments})
+    return (
+        f"All runs: {flags['precision']}, the {flags['engine']} engine, batches of "
+        f"{flags['batch_size']}; {'; '.join(had)}."
+    )
+
+
 def _stages(runs: dict[int, dict[str, Any]]) -> list[int]:
-    """The stages of a variant's runs; if all have diverged before the first one, when that was."""
+    """The stages of a variant's runs, and the steps after which one has diverged."""
     stages = {int(steps) for run in runs.values() for steps in run["stages"]}
-    return sorted(stages) or [max(max(run["warnings"].values()) for run in runs.values())]
+    ends = {run["warnings"][DIVERGED] for run in runs.values() if DIVERGED in run["warnings"]}
+    return sorted(stages | ends)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -124,16 +161,17 @@ def _row(name: str, steps: int, runs: list[dict[str, Any]]) -> list[str]:
         return f"{mean:{form}} ({min(values):{form}} to {max(values):{form}})"
 
     counts = Counter(
-        kind for run in runs for kind, first in (run["warnings"] or {}).items() if first <= steps
+        kind for run in runs for kind, first in run["warnings"].items() if first <= steps
     )
+    warnings = "; ".join(f"{kind}: {count}" for kind, count in counts.items())
     return [
         *(f"`{name}`", f"{steps:,}", str(len(stages))),
         cell(".3g", itemgetter("frechet_distance")),
         *(cell(".2f", itemgetter(x)) for x in ("precision", "recall", "density", "coverage")),
         cell(".1%", lambda stage: min(_shares(stage))),
         cell(".1%", lambda stage: max(_shares(stage))),
-        *(cell(".2f", itemgetter(f"{x}_loss")) for x in ("discriminator", "adversarial")),
-        "; ".join(f"{kind}: {count}" for kind, count in counts.items()),
+        *(cell(".2f", itemgetter(x)) for x in _LOSSES),
+        warnings or ("too early" if steps < GRACE else "none"),
     ]
 
 
@@ -167,7 +205,7 @@ def _images(found: Results, results: Path) -> bytes:
 
 def _images_of(run: dict[str, Any], file: Path) -> Image.Image:
     """The images of a run and their class histogram, below a line that says whose they are."""
-    steps = max(map(int, run["stages"]))
+    steps = _shown(run)
     stage = run["stages"][str(steps)]
     shares = _shares(stage)
     images = Image.open(file).convert("L")
@@ -181,6 +219,12 @@ def _images_of(run: dict[str, Any], file: Path) -> Image.Image:
         cell.paste(_LIGHT, (left, _LINE, left + _BAR - 1, height))
         cell.paste(_DARK, (left, round(height - high), left + _BAR - 1, height))
     return cell
+
+
+def _shown(run: dict[str, Any]) -> int:
+    """The stage whose images are shown: the last one up to `SHOWN`."""
+    stages = [int(steps) for steps in run["stages"]]
+    return max([steps for steps in stages if steps <= SHOWN] or stages)
 
 
 def _write(picture: Image.Image, where: tuple[int, int], text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.errors import UserError
+from common.errors import DIVERGED, UserError, first_line
 from common.evaluation.evaluate import K
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import prdc
@@ -26,7 +26,7 @@ from common.gan.saving import in_float32
 from common.gan.step import Models
 from common.pictures import save_picture
 from common.runs.folder import RunFolder
-from common.runs.history import History, StepRecord, columns, means, read_history
+from common.runs.history import History, columns, means, read_history
 from common.runs.run import Run
 from common.training.callbacks.base import StepCallback
 from common.training.callbacks.best import generate_after
@@ -38,10 +38,12 @@ STAGES = (1000, 2500, 5000, 10_000)
 SAMPLES, NOISE_SEED = 10_000, 0
 # Of these images the first are shown, side by side with a pixel of white around each.
 ROWS, COLUMNS = 2, 8
+# The picture of a result is that of the last stage up to this one.
+SHOWN = 5000
 # A result has the losses as means of so many steps, and those of a stage as the mean of the last.
 STEPS_OF_MEAN, STEPS_OF_STAGE = 50, 500
-# How the error begins that ends a run of NaN.
-DIVERGED = "training has diverged"
+# What a result has of a run's config.json.
+_OF_THE_CONFIG = ("flags", "versions", "device", "git_commit", "earlier")
 
 
 class EvaluateStages(StepCallback):
@@ -88,6 +90,10 @@ class EvaluateStages(StepCallback):
         file = stage_file(self.run.folder, steps)
         save_picture(_side_by_side(images[: ROWS * COLUMNS]), file.with_suffix(".png"))
         write_file(file, _as_json(metrics))
+        for later in _stages(self.run.folder):
+            if _steps(later) > steps:  # of an earlier run in this folder
+                later.unlink()
+                later.with_suffix(".png").unlink(missing_ok=True)
 
 
 def train_in_stages(models: Models, noise_input: list[np.ndarray], run: Run) -> None:
@@ -99,8 +105,13 @@ def train_in_stages(models: Models, noise_input: list[np.ndarray], run: Run) -> 
         UserError: As `train`, or as `make_evaluator`.
     """
     has_labels = run.y_train is not None  # without, `train` says what is missing
-    evaluates = run.options.evaluate_interval and has_labels and run.workers.is_chief
-    train(models, noise_input, run, [EvaluateStages(models[0], run)] if evaluates else [])
+    callbacks = []
+    if run.workers.is_chief and has_labels:
+        if run.options.evaluate_interval:
+            callbacks.append(EvaluateStages(models[0], run))
+        else:
+            print("nothing will be evaluated: for that, give --evaluate-interval", flush=True)
+    train(models, noise_input, run, callbacks)
 
 
 def train_all(
@@ -109,7 +120,7 @@ def train_all(
     """Trains variants with several seeds, one after the other, each in a process of its own.
 
     The same command, killed at any moment, goes on where it was: what is complete is left out, what
-    has begun is resumed.
+    has begun is resumed. A training that diverges is complete, for this is a result, too.
 
     Args:
         program: Trains a variant, whose name is its first argument.
@@ -127,18 +138,19 @@ def train_all(
     with _locked(runs) as lock:
         for seed, name in itertools.product(seeds, names):
             folder = RunFolder(runs / f"seed-{seed}" / name)
-            if folder.checkpoints.steps() >= flags["train_steps"]:
-                continue
             log = log_of(folder)
+            if folder.checkpoints.steps() >= flags["train_steps"] or _has_diverged(log):
+                continue
             print(f"{name}, seed {seed}: {log}", flush=True)
+            resumes = folder.config.exists()
             command = [sys.executable, str(program), name, f"--seed={seed}"]
-            command += [f"--outdir={log.parent}", *(["--resume"] if folder.config.exists() else [])]
+            command += [f"--outdir={log.parent}", *(["--resume"] if resumes else [])]
             command += [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
             log.parent.mkdir(exist_ok=True)
-            with log.open("a") as output:
+            with log.open("a" if resumes else "w") as output:
                 # it holds the lock, too, should it outlive this process
                 ended = subprocess.run(command, stdout=output, stderr=output, pass_fds=[lock])
-            if ended.returncode:
+            if ended.returncode and not _has_diverged(log):
                 failed.append(str(log))
     if failed:
         raise UserError(f"trainings have failed, see the end of {', '.join(failed)}")
@@ -175,12 +187,19 @@ def collect(runs: Path, names: Sequence[str], results: Path) -> None:
             continue
         history = read_history(folder.history) if folder.history.exists() else []
         # a stage of more steps than that is one of an earlier run, which this one has replaced
-        stages = [file for file in _stages(folder) if int(file.stem) <= len(history)]
-        result = _result(folder, history, stages)
+        stages = [file for file in _stages(folder) if _steps(file) <= len(history)]
+        try:
+            result = _result(folder, history, stages)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{folder} is no complete run ({first_line(error)}): delete it, and train this "
+                "variant again, with --all"
+            ) from error
         file = results / folder.name / f"seed-{result['flags']['seed']}.json"
         if stages:
-            write_file(file.with_suffix(".png"), stages[-1].with_suffix(".png").read_bytes())
-        if stages or DIVERGED in (result["warnings"] or ()):
+            shown = [stage for stage in stages if _steps(stage) <= SHOWN] or stages
+            write_file(file.with_suffix(".png"), shown[-1].with_suffix(".png").read_bytes())
+        if stages or DIVERGED in result["warnings"]:
             write_file(file, _as_json(result))
             written.append(file)
     if not written:
@@ -189,17 +208,17 @@ def collect(runs: Path, names: Sequence[str], results: Path) -> None:
 
 def _result(folder: RunFolder, history: History, stages: list[Path]) -> dict[str, Any]:
     """What is kept of a run, as JSON can hold it."""
-    config, log = json.loads(folder.config.read_text()), log_of(folder)
-    evaluations = {int(file.stem): json.loads(file.read_text()) for file in stages}
+    config = json.loads(folder.config.read_text())
+    evaluations = {_steps(file): json.loads(file.read_text()) for file in stages}
     table = columns(history)
     losses = {"discriminator": table.discriminator_loss, "adversarial": table.adversarial_loss}
     return {
         "variant": folder.name,
-        **{name: config[name] for name in ("flags", "versions", "device", "git_commit")},
+        **{name: config[name] for name in _OF_THE_CONFIG},
         "steps": len(history),
-        "warnings": _warnings(log.read_text()) if log.exists() else None,
+        "warnings": _warnings(log_of(folder).read_text()),
         "stages": {
-            steps: metrics | _losses(means(history[max(0, steps - STEPS_OF_STAGE) : steps]))
+            steps: metrics | _losses(history[max(0, steps - STEPS_OF_STAGE) : steps])
             for steps, metrics in evaluations.items()
         },
         "losses": {
@@ -209,8 +228,14 @@ def _result(folder: RunFolder, history: History, stages: list[Path]) -> dict[str
     }
 
 
-def _losses(mean: StepRecord) -> dict[str, float]:
-    return {name: getattr(mean, name) for name in ("discriminator_loss", "adversarial_loss")}
+def _losses(history: History) -> dict[str, float]:
+    """The mean losses, and by how much D's deviates from its mean: the standard deviation."""
+    mean, of_steps = means(history), columns(history)
+    return {
+        "discriminator_loss": mean.discriminator_loss,
+        "discriminator_loss_deviation": float(np.std(of_steps.discriminator_loss)),
+        "adversarial_loss": mean.adversarial_loss,
+    }
 
 
 def _thinned(values: np.ndarray) -> list[float]:
@@ -230,6 +255,10 @@ def _warnings(log: str) -> dict[str, int]:
     return first
 
 
+def _has_diverged(log: Path) -> bool:
+    return log.exists() and DIVERGED in _warnings(log.read_text())
+
+
 def log_of(folder: RunFolder) -> Path:
     """The file with what a training has printed."""
     return folder.path.parent / f"{folder.name}.log"
@@ -242,8 +271,11 @@ def stage_file(folder: RunFolder, steps: int) -> Path:
 
 def _stages(folder: RunFolder) -> list[Path]:
     """All of them, in the order of steps."""
-    files = numbered_files(stage_file(folder, 0).parent, ".json")
-    return sorted(files, key=lambda file: int(file.stem))
+    return sorted(numbered_files(stage_file(folder, 0).parent, ".json"), key=_steps)
+
+
+def _steps(stage: Path) -> int:
+    return int(stage.stem)
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:

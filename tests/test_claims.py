@@ -24,11 +24,14 @@ import dcgan_mnist
 import page
 import trainings
 from common.data.dataset import MNIST
+from common.errors import UserError
 from common.evaluation.classifier import classifier_for
 from common.evaluation.metrics import frechet_distance
+from common.gan.models import compile_model
 from common.gan.saving import load_generator
 from common.pictures import save_picture
 from common.runs.folder import RunFolder
+from common.training.callbacks import health
 from conftest import ENVIRONMENT, Gan, assert_same_run
 from processes import wait_until
 
@@ -45,6 +48,7 @@ CHANGED = {
         D,
     ),
     "tanh": (G.replace("sigmoid", "tanh"), D),
+    "tanh-images-as-they-are": (G.replace("sigmoid", "tanh"), D.removeprefix("Leaky ")),
     "relu-in-d": (G, D.replace("Leaky", "relu")),
     "d-128": (G, D.replace("C256/1", "C128/1")),
     "pooling-upsampling": (
@@ -164,6 +168,14 @@ def test_batch_normalization_in_d_knows_what_belongs_together(rng):
         np.testing.assert_allclose(layer(both, training=True), expected * [1, 2, 3], atol=1e-4)
 
 
+def test_a_leaky_relu_of_images_in_0_to_1_is_without_effect(rng):
+    """So `tanh` changes two things, and `tanh-images-as-they-are` one."""
+    images = rng.random((2, 8, 8, 1), np.float32)
+    layer = keras.layers.LeakyReLU(0.2)
+    np.testing.assert_array_equal(layer(images), images)
+    assert abs(layer(images * 2 - 1) - (images * 2 - 1)).numpy().max() > 0.5
+
+
 def test_the_zero_sum_loss(rng):
     """Its values and gradients, also where a float32 of D(G(z)) has none left."""
     logits = np.array([-40.0, -3, 0, 2, 40])[:, np.newaxis]
@@ -190,6 +202,7 @@ def test_what_the_command_line_says(capsys):
         (["--all", "runs", "--engine=fast"], "argument --engine: invalid choice: 'fast'"),
         (["--collect", "nowhere"], "nowhere holds no run of a variant"),
         (["tanh", "--seeds=3"], "did you mean --seed?"),
+        (["--engine=compiled", "tanh"], "tanh comes first: python experiments/claims.py tanh ..."),
     ):
         with pytest.raises(SystemExit) as ended:
             claims.main(arguments)
@@ -314,27 +327,34 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "SAMPLES", 120)
     monkeypatch.setattr(trainings, "STEPS_OF_MEAN", 2)
     monkeypatch.setattr(trainings, "STEPS_OF_STAGE", 2)
+    monkeypatch.setattr(health, "LOSS_INTERVAL", 1)
+    monkeypatch.setattr(health, "GRACE", 3)
+    monkeypatch.setattr(health, "LOWEST_LOSS", 100)
     runs = tmp_path / "runs"
     outdir = runs / "seed-1"
+    folder = RunFolder(outdir / "tanh")
+    earlier = trainings.stage_file(folder, 4)  # of another run, that was here before
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("{}")
     flags = [f"--data={data}", "--batch-size=6", "--seed=1", "--save-interval=2", "--quiet"]
     flags += ["--evaluate-interval=4", "--train-steps=5", f"--outdir={outdir}"]
-    with contextlib.redirect_stdout(None):
-        claims.main(["tanh", *flags])
-    folder = RunFolder(outdir / "tanh")
+    with trainings.log_of(folder).open("w") as log:
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            claims.main(["tanh", *flags])
+        log.write("warning: after 5 steps the discriminator wins: once more, after a resumption")
     assert {file.name for file in (folder.path / "stages").iterdir()} == {
         f"0000{steps}.{kind}" for steps in (2, 5) for kind in ("json", "png")
     }
-    log = "warning: after 3 steps the generator has collapsed: whatever\n"
-    (outdir / "tanh.log").write_text(f"{log}{log.replace('3', '5')}nothing\n")
-
     results = tmp_path / "results"
     trainings.collect(runs, claims.VARIANTS, results)
     result = json.loads((results / "tanh" / "seed-1.json").read_text())
     assert result["steps"] == 5
-    assert result["warnings"] == {"the generator has collapsed": 3}
+    assert result["warnings"] == {"the discriminator wins": 3}
     with folder.history.open() as file:
         losses = [float(row["discriminator_loss"]) for row in csv.DictReader(file)]
-    assert result["stages"]["5"]["discriminator_loss"] == pytest.approx(np.mean(losses[3:]))
+    stage = result["stages"]["5"]
+    assert stage["discriminator_loss"] == pytest.approx(np.mean(losses[3:]))
+    assert stage["discriminator_loss_deviation"] == pytest.approx(np.std(losses[3:]))
     assert result["losses"]["discriminator"] == pytest.approx(
         [np.mean(losses[:2]), np.mean(losses[2:4])], abs=1e-4
     )
@@ -350,7 +370,6 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     of_test, _ = classifier.predict((test[0] / 255).astype(np.float32)[..., np.newaxis])
     features, predicted = classifier.predict(images)
     oracle = compute_prdc(of_test, features, nearest_k=5)
-    stage = result["stages"]["5"]
     for name in ("precision", "recall", "density", "coverage"):
         assert stage[name] == pytest.approx(oracle[name], abs=1e-3)
     assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
@@ -364,8 +383,46 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
         np.testing.assert_allclose(tile, images[i, :, :, 0], atol=0.51 / 255)
 
 
+def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
+    """One that is not trained again."""
+    runs = tmp_path / "runs"
+    folder = RunFolder(runs / "seed-1" / "tanh")
+    folder.path.parent.mkdir(parents=True)
+    flags = [f"--data={data}", "--batch-size=4", "--seed=1", f"--outdir={folder.path.parent}"]
+    flags += ["--checkpoint-interval=1"]
+    claims.main(["tanh", *flags, "--train-steps=2"])
+    monkeypatch.setattr(
+        dcgan_mnist, "compile_model", lambda model, lr, decay: compile_model(model, 1e30, decay)
+    )
+    with (
+        trainings.log_of(folder).open("w") as log,
+        contextlib.redirect_stderr(log),
+        pytest.raises(SystemExit),
+    ):
+        claims.main(["tanh", *flags, "--resume", "--train-steps=50"])
+    trainings.collect(runs, claims.VARIANTS, tmp_path / "results")
+    (result,) = page.read(tmp_path / "results", claims.VARIANTS)["tanh"].values()
+    assert result["stages"] == {}
+    (steps,) = result["warnings"].values()
+    assert 2 <= steps < 50
+    (row,) = page.parts(DESCRIBED, {"tanh": {1: result}})["results"].splitlines()[4:5]
+    assert row.startswith(f"| `tanh` | {steps} | 0 |")
+    assert row.endswith("| training has diverged: 1 |")
+
+    no_program = tmp_path / "none"
+    capsys.readouterr()
+    trainings.train_all(no_program, runs, ["tanh"], [1], {"train_steps": 50})
+    assert capsys.readouterr().out == ""
+    folder.config.write_text("{")
+    with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete it, and train"):
+        trainings.collect(runs, claims.VARIANTS, tmp_path / "results")
+
+
 RESULT = {
-    "flags": {"seed": 0},
+    "flags": {"seed": 0, "precision": "bfloat16", "engine": "compiled", "batch_size": 64},
+    "versions": {"tensorflow": "2.30", "keras": "3.20", "numpy": "2.5"},
+    "device": "a CPU",
+    "earlier": [],
     "warnings": {},
     "losses": {"steps_of_mean": 50, "discriminator": [0.5, 0.4], "adversarial": [1.0, -12.0]},
 }
@@ -373,6 +430,7 @@ STAGE = {"precision": 0.5, "recall": 0.25, "density": 0.125, "coverage": 0.0625}
     "share_of_0": 0.75,
     "share_of_1": 0.25,
     "discriminator_loss": 0.5,
+    "discriminator_loss_deviation": 0.04,
     "adversarial_loss": 1.5,
 }
 
@@ -392,7 +450,8 @@ def results(tmp_path):
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"seed-{seed}.json"
-        file.write_text(json.dumps(RESULT | {"flags": {"seed": seed}} | run))
+        flags = RESULT["flags"] | {"seed": seed}
+        file.write_text(json.dumps(RESULT | {"flags": flags} | run))
         if run["stages"]:
             save_picture(pixels, file.with_suffix(".png"))
     return folder.parent
@@ -415,17 +474,30 @@ def test_the_table(results, tmp_path):
     assert "| `tanh` | it \\1 is | so |" in drawn
     rows = [line for line in drawn.splitlines() if re.match(r"\| `\w+` \| [\d,]+ \|", line)]
     shares = "0.50 (0.50 to 0.50) | 0.25 (0.25 to 0.25) | 0.12 (0.12 to 0.12) | 0.06 (0.06 to 0.06)"
+    nothing = "  |" * 10
     assert rows == [
-        "| `adam` | 30 | 0 |  |  |  |  |  |  |  |  |  | training has diverged: 1 |",
+        f"| `adam` | 30 | 0 |{nothing} training has diverged: 1 |",
         f"| `tanh` | 1,000 | 2 | 8.25 (7 to 9.5) | {shares} | 37.5% (25.0% to 50.0%) "
-        "| 62.5% (50.0% to 75.0%) | 0.50 (0.50 to 0.50) | 1.50 (1.50 to 1.50) |  |",
-        "| `tanh` | 2,500 | 1 | 4 | 0.50 | 0.25 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 1.50 "
+        "| 62.5% (50.0% to 75.0%) | 0.50 (0.50 to 0.50) | 0.04 (0.04 to 0.04) "
+        "| 1.50 (1.50 to 1.50) | too early |",
+        f"| `tanh` | 2,000 | 0 |{nothing} the discriminator wins: 1; training has diverged: 1 |",
+        "| `tanh` | 2,500 | 1 | 4 | 0.50 | 0.25 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 | 1.50 "
         "| the discriminator wins: 1; training has diverged: 1 |",
     ]
+    assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in drawn
     page.draw(variants, results, file)
     assert file.read_text() == drawn
     for name in ("images.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
+
+
+def test_runs_with_other_flags_are_not_compared(results, tmp_path):
+    file = results / "tanh" / "seed-2.json"
+    run = json.loads(file.read_text())
+    run["flags"]["precision"] = "float32"
+    file.write_text(json.dumps(run))
+    with pytest.raises(UserError, match=r"adam/seed-0\.json and tanh/seed-2\.json have other fl"):
+        page.read(results, ["adam", "tanh"])
 
 
 README = (claims.FOLDER / "README.md").read_text()
@@ -447,9 +519,13 @@ def test_the_page_is_drawn_from_the_results():
 
 
 def unfounded(text):
-    """The figures in what is written by hand that the rows of the variants named there lack."""
+    """The figures in what is written by hand that the rows of the variants named there lack.
+
+    Numbers of steps are no figures, which have a comma; nor is what stands in the claim itself.
+    """
     table = text.split("<!-- results: ")[1].split("<!-- end of results")[0]
-    figure = r"\d+\.\d+%?"
+    figure = r"(?<![\d,.])\d+(?:\.\d+)?%?(?![\d,.]*\d|%)"
+    of_the_claim = r"^\| [^|]*|`[^`]*`"
     found = {}
     for row in table.splitlines():
         if row.startswith("| `"):
@@ -458,7 +534,7 @@ def unfounded(text):
     return [
         (told, line)
         for line in lines
-        for told in re.findall(figure, line)
+        for told in re.findall(figure, re.sub(of_the_claim, "", line))
         if not any(told in found.get(name, ()) for name in [*line.split("`")[1::2], "chapter"])
     ]
 
@@ -466,10 +542,11 @@ def unfounded(text):
 def test_what_is_written_by_hand_rests_on_the_table():
     text = (
         "0.99\n<!-- results: x -->\n| `chapter` | 3.4 (2.7 to 4.1) |\n| `tanh` | 12.5% |\n| `adam` "
-        "| 0.75 |\n<!-- end of results -->\n{}\n"
+        "| 0.75 (227) |\n<!-- end of results -->\n{}\n"
     )
-    assert unfounded(text.format("| `tanh` | no: 12.5%, where the chapter's has 2.7 |")) == []
-    for wrong in ("0.75", "12.5", "4.10", "0.99"):
+    right = "| of 128 | `tanh` | 12.5% after 2,500 steps, the chapter's `d-128` 2.7. |"
+    assert unfounded(text.format(right)) == []
+    for wrong in ("0.75", "12.5", "4.10", "0.99", "227", "300"):
         ((told, _),) = unfounded(text.format(f"- with `tanh`, {wrong}"))
         assert told == wrong
     assert unfounded(README) == []

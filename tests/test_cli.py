@@ -90,6 +90,10 @@ def test_commands_to_copy(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", [started[-1], "--quiet"])
     monkeypatch.setattr(sys, "orig_argv", [*started, "--quiet"])
     assert shlex.split(cli.command("dcgan_mnist.py", *flags)) == [*started, *flags]
+    of_another = cli.command("experiments/claims.py tanh", "--resume")
+    assert of_another == "python experiments/claims.py tanh --resume"
+    of_this = shlex.split(cli.command("gans/dcgan_mnist.py tanh", *flags))
+    assert of_this == [*started, "tanh", *flags]
 
     monkeypatch.setenv("MAKE_TARGET", "dcgan")
     assert cli.command("dcgan_mnist.py", "--resume") == "make dcgan ARGS=--resume"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, first_line
+from common.errors import UserError, diverged, first_line
 from common.files import numbered_files, packed, read_file, unpacked, write_file
 from common.gan.step import AlternatingStep
 from common.runs.history import Evaluations, History, from_array, to_array
@@ -52,8 +52,9 @@ class TrainingState:
 
     def _variables(self) -> dict[str, list]:
         return {
-            "generator": self.step.generator.weights,
-            "discriminator": self.step.discriminator.weights,
+            # variables, not weights, for those do not have the random state of layers like Dropout
+            "generator": self.step.generator.variables,
+            "discriminator": self.step.discriminator.variables,
             # mean squares of gradients, and the number of updates, on which the decay depends
             "discriminator_optimizer": self.step.discriminator.optimizer.variables,
             "adversarial_optimizer": self.step.adversarial.optimizer.variables,
@@ -142,10 +143,8 @@ class Checkpoints:
         arrays = state.arrays()
         for name, array in arrays.items():
             if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise UserError(
-                    f"training has diverged: after {len(state.history)} steps {name.split('/')[0]} "
-                    "holds NaN or infinity: start again with another --seed"
-                )
+                steps, owner = len(state.history), name.split("/")[0]
+                raise diverged(f"after {steps} steps {owner} holds NaN or infinity")
         write_file(self.folder / f"{len(state.history):05d}.npz", packed(arrays))
         # those of later steps are damaged: otherwise this run would have been resumed from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]

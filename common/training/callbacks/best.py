@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, diverged
 from common.evaluation.evaluator import Evaluator, evaluation_inputs
 from common.files import read_file, write_file
 from common.gan.batches import generate, labels_of
@@ -31,10 +31,7 @@ def generate_after(steps: int, generator: keras.Model, inputs: list[np.ndarray])
     """
     images = generate(generator, inputs)
     if not np.isfinite(images).all():
-        raise UserError(
-            f"training has diverged: after {steps} steps the generator draws NaN; the files "
-            "were saved before that: start again with another --seed"
-        )
+        raise diverged(f"after {steps} steps the generator draws NaN")
     return images
 
 

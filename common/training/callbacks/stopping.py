@@ -10,7 +10,7 @@ from types import FrameType
 
 import keras
 
-from common.errors import UserError
+from common.errors import diverged
 from common.training.callbacks.base import StepCallback
 
 
@@ -25,10 +25,7 @@ class StopOnDivergence(StepCallback):
         """
         for name, value in logs.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"training has diverged: {name} is {value} in step {self.step}; the files were "
-                    "saved before that: start again with another --seed"
-                )
+                raise diverged(f"{name} is {value} in step {self.step}")
 
 
 _SIGNALS = [
