@@ -6,14 +6,18 @@ Its own messages say so in many lines, which are kept off the console.
 from __future__ import annotations
 
 import ctypes
+import shlex
 import sys
 from pathlib import Path
 
 import tensorflow as tf
 
-# Of the driver's functions: no GPU, all GPUs are hidden, or a library without a driver.
+# What cuInit returns where there is no GPU, or CUDA_VISIBLE_DEVICES hides all; and where there is
+# the library without a driver, as in a container.
 _NO_DEVICE, _STUB_LIBRARY = 100, 34
 
+# with the Python that runs now, for `pip` alone may be that of another environment
+_INSTALL = f"{shlex.quote(sys.executable)} -m pip install 'tensorflow[and-cuda]'"
 _SHOW_REASON = (
     "TF_CPP_MIN_LOG_LEVEL=0 python -c "
     "'import tensorflow as tf; tf.config.list_physical_devices()' shows TensorFlow's own messages"
@@ -56,7 +60,7 @@ def _reason(supported: int) -> str:
         return "TensorFlow uses no GPU on Windows: start the program inside WSL2"
     build = tf.sysconfig.get_build_info()
     if not build["is_cuda_build"]:
-        return "this TensorFlow is built without CUDA: pip install 'tensorflow[and-cuda]'"
+        return f"this TensorFlow is built without CUDA: {_INSTALL}"
     cuda = build["cuda_version"].split(".")[0]
     if supported // 1000 < int(cuda):
         version = f"{supported // 1000}.{supported % 1000 // 10}"
@@ -68,7 +72,7 @@ def _reason(supported: int) -> str:
     libraries += [f"libcudnn.so.{build['cudnn_version']}"]
     missing = [library for library in libraries if not _is_found(library)]
     if missing:
-        return f"TensorFlow does not find {', '.join(missing)}: pip install 'tensorflow[and-cuda]'"
+        return f"TensorFlow does not find {', '.join(missing)}: {_INSTALL}"
     return f"TensorFlow does not list it: {_SHOW_REASON}"
 
 

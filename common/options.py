@@ -145,8 +145,8 @@ class Options:
     )
     engine: str = flag(
         "train_on_batch", ENGINES, None,
-        "how to take a step: as in the chapter, or compiled into one function, which is faster; "
-        "the digits are the same (default: %(default)s)",
+        "how to take steps: one by one, as in the chapter, or many in one call of a compiled "
+        "function, which is faster; the digits are the same (default: %(default)s)",
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     precision: str = flag(
@@ -336,7 +336,8 @@ def check_flags(options: Options) -> None:
         _check_mode(name, options.mode)
     if options.evaluate and (options.samples or MIN_SAMPLES) < MIN_SAMPLES:
         raise UserError(
-            f"argument --samples: {options.samples} given, --evaluate needs at least {MIN_SAMPLES}"
+            f"argument --samples: {options.samples} given, --evaluate needs at least "
+            f"{MIN_SAMPLES}: give more, or leave --samples out"
         )
     if options.output and kind_of(options.output) == ".gif" and options.interpolate is None:
         raise UserError(

@@ -89,9 +89,9 @@ def read(results: Path, names: Iterable[str]) -> Results:
         if runs:
             found[name] = {run["flags"]["seed"]: run for run in runs}
             found[name] = dict(sorted(found[name].items()))
-    settings = {}
-    for name, runs in found.items():
-        for seed, run in runs.items():
+    settings: dict[str, str] = {}  # and the first result that has them
+    for name, of_seeds in found.items():
+        for seed, run in of_seeds.items():
             flags = {x: value for x, value in run["flags"].items() if x not in _MAY_DIFFER}
             settings.setdefault(json.dumps(flags), f"{name}/seed-{seed}.json")
     if len(settings) > 1:

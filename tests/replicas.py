@@ -5,6 +5,7 @@ Each experiment starts from the same weights and draws the same batches, whateve
 
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 from common import runtime
 
@@ -36,7 +37,7 @@ class Experiment(NamedTuple):
     """What steps are taken with.
 
     Attributes:
-        program: "dcgan" or "cgan".
+        program: "dcgan", "cgan", or "bn-in-d": the DCGAN with batch normalization in D, too.
         dtype: What everything computes in, "float32" or "float64".
         synchronized: Whether batch normalization uses the statistics of the whole batch. A single
             device, which has the whole batch, always does.
@@ -120,8 +121,10 @@ def _step(experiment: Experiment, strategy: str) -> AlternatingStep:
 def _models(program: str, dtype: str) -> Models:
     """The networks of a program, compiled as it compiles them."""
     image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
-    if program == "dcgan":
-        discriminator = dcgan_mnist.build_discriminator(image, dtype)
+    if program in ("dcgan", "bn-in-d"):
+        leaky_relu = _normalized_leaky_relu if program == "bn-in-d" else dcgan_mnist.LeakyReLU
+        with mock.patch.object(dcgan_mnist, "LeakyReLU", leaky_relu):
+            discriminator = dcgan_mnist.build_discriminator(image, dtype)
         generator = dcgan_mnist.new_generator(IMAGE_SIZE, dtype=dtype)
     else:
         labels = keras.Input((10,))
@@ -131,6 +134,11 @@ def _models(program: str, dtype: str) -> Models:
     adversarial = build_adversarial(generator, discriminator, program)
     compile_model(adversarial, 1e-4, 3e-8)
     return generator, discriminator, adversarial
+
+
+def _normalized_leaky_relu(**settings):
+    leaky_relu = keras.layers.LeakyReLU(**settings)
+    return lambda x: leaky_relu(dcgan_mnist.BatchNormalization()(x))
 
 
 def _values_on_replicas(step: AlternatingStep) -> list[list[np.ndarray]]:

@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -55,6 +56,24 @@ def test_everything_is_restored(new_state, tmp_path):
     checkpoints.restore(resumed)
     assert len(resumed.history) == 3
     take_steps(resumed, 4)
+    assert_same(resumed, state)
+
+
+def test_random_layers_go_on_where_they_were(gan, new_state, tmp_path, monkeypatch):
+    """The networks of a reader's own may have some."""
+    layer = gan.program.LeakyReLU
+    monkeypatch.setattr(
+        gan.program,
+        "LeakyReLU",
+        lambda **slope: lambda x: keras.layers.Dropout(0.3)(layer(**slope)(x)),
+    )
+    checkpoints = Checkpoints(tmp_path)
+    state, resumed = new_state(), new_state()
+    take_steps(state, 2)
+    checkpoints.save(state)
+    checkpoints.restore(resumed)
+    for one in (state, resumed):
+        take_steps(one, 2)
     assert_same(resumed, state)
 
 

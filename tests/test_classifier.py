@@ -63,8 +63,8 @@ def test_it_learns_and_a_seed_repeats_it(greys):
 def test_a_small_data_set_is_learned():
     images, labels = load_data()
     x_test, y_test = load_data(part="test")
-    classifier = train_classifier(images[:300], labels[:300])
-    _, predicted = classifier.predict(scaled(x_test[:1000]))
+    classifier = train_classifier(images[:300, ::2, ::2], labels[:300])
+    _, predicted = classifier.predict(scaled(x_test[:1000, ::2, ::2]))
     assert digit_accuracy(predicted, y_test[:1000]) > 0.8
 
 

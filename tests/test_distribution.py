@@ -76,10 +76,11 @@ EXPERIMENTS = [
     for program in ("dcgan", "cgan")
     for dtype, synchronized in (("float32", False), ("float32", True), ("float64", True))
 ]
+BN_IN_D = Experiment("bn-in-d", "float64", synchronized=True)
 # The number of workers, their strategy and devices, and what they take steps with: everything where
 # the replicas are fewest, for devices and for workers; where there are more, what differs there.
 STRATEGIES = {
-    "mirrored over 2": (1, "mirrored", ["CPU:0", "CPU:1"], EXPERIMENTS),
+    "mirrored over 2": (1, "mirrored", ["CPU:0", "CPU:1"], [*EXPERIMENTS, BN_IN_D]),
     "mirrored over 4": (1, "mirrored", ["CPU:0", "CPU:1", "CPU:2", "CPU:3"], [CGAN_64]),
     "2 workers": (2, "multiworker", None, EXPERIMENTS),
     "3 workers": (3, "multiworker", None, [CGAN_64]),
@@ -110,6 +111,7 @@ def one_device(tmp_path_factory):
     """The folder that one device has written to."""
     folder = tmp_path_factory.mktemp("one")
     experiments = [experiment for experiment in EXPERIMENTS if experiment.synchronized]
+    experiments.append(BN_IN_D)
     status, _, err = run(folder, replicas.take_steps, folder, experiments, STEPS)
     assert status == 0, err
     return folder

@@ -1,6 +1,7 @@
 """The line about a GPU that cannot be used, under a driver that pretends there is one."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ CASES = [
     (
         {"DRIVER_VERSION": "12040"},
         "the CPU is used, not Pretended GPU: TensorFlow does not find libcudart.so.12, "
-        "libcublas.so.12, libcudnn.so.9: pip install 'tensorflow[and-cuda]'",
+        "libcublas.so.12, libcudnn.so.9: "
+        f"{shlex.quote(sys.executable)} -m pip install 'tensorflow[and-cuda]'",
     ),
     (
         {"DRIVER_VERSION": "11040"},
@@ -72,6 +74,23 @@ def test_a_training_says_it_in_one_line(driver, tmp_path):
     )
     assert done.returncode == 0
     assert done.stderr.splitlines() == [f"warning: {CASES[3][1]}"]
+
+
+def test_who_asks_for_a_gpu_is_told_as_well(driver, tmp_path):
+    """Why the one that is there cannot be used, before what is asked for is refused."""
+    command = [sys.executable, ROOT / "dcgan_mnist.py", "--precision=float16"]
+    done = subprocess.run(
+        [*command, f"--outdir={tmp_path}"],
+        env=driver | {"DRIVER_VERSION": "11040"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    warning, error = done.stderr.splitlines()
+    assert warning == f"warning: {CASES[3][1]}"
+    assert error.startswith(
+        "dcgan_mnist.py: error: argument --precision: float16 given, which needs"
+    )
 
 
 def test_no_word_where_there_is_no_gpu(capfd):

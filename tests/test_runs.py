@@ -240,6 +240,7 @@ def test_train_steps_may_grow(start, started):
         ("--precision=bfloat16", "argument --precision: bfloat16 given, .* started with float32: "),
         ("--seed=9", "argument --seed: 9 given, the run in .* was started with 3: "),
         ("--train-steps=6", "argument --train-steps: 6 given, the run in .* already taken 7: "),
+        ("--train-steps=7", "7 given, the run in .* already taken 7: give more"),
     ],
 )
 def test_another_run_is_not_a_resumed_one(start, started, flag, complaint):
@@ -326,6 +327,13 @@ def train_until_killed(*flags):
     print("locked", flush=True)
     time.sleep(HANG_SECONDS)
     run.close()
+
+
+def test_what_never_began_leaves_nothing_behind(tmp_path):
+    folder = RunFolder(tmp_path / "a" / "b" / "dcgan_mnist")
+    folder.acquire()
+    folder.release()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):

@@ -23,6 +23,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.gan.models import compile_model
 from common.gan.step import AlternatingStep
+from common.training.train import train
 from conftest import assert_same_run, give_classifier, history
 from processes import run, spawn
 
@@ -241,6 +242,37 @@ def test_a_finished_run_says_so(run_here):
         status, out, err = run_here("--resume", *flags)
         assert (status, err) == (0, "")
         assert f"{run_here.folder / 'dcgan_mnist'}: {told}\n" in out
+
+
+class Enough(keras.callbacks.Callback):
+    """A program's own, which ends the run after two steps."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == 1
+
+
+def test_a_callback_ends_a_run_in_good_order(run_here, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(dcgan_mnist, "train", lambda *args: train(*args, callbacks=[Enough()]))
+        status, _, err = run_here(*run_here.flags, "--train-steps=6")
+    assert status == 0
+    assert "stopped after 2 steps" in err
+    status, out, _ = run_here("--resume")
+    assert status == 0
+    assert "resumed after 2 steps" in out
+
+
+def test_ctrl_c_before_the_first_step(run_here, monkeypatch):
+    """As while a classifier is trained: it ends the program at once, and costs nobody a run."""
+    assert run_here(*run_here.flags, "--train-steps=2")[0] == 0
+    before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr(
+        "common.training.train.make_evaluator", lambda *_: signal.raise_signal(signal.SIGINT)
+    )
+    status, _, err = run_here(*run_here.flags, "--overwrite", "--evaluate-interval=2")
+    assert (status, err) == (130, "dcgan_mnist.py: interrupted\n")
+    after = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
+    assert after == before
 
 
 def assert_whole(folder: Path) -> None:

@@ -75,7 +75,10 @@ def read_numpy_files(folder: Path, part: str, chosen: Path | None = None) -> Raw
     """
     files = _numpy_files(folder, part, chosen)
     if len(files) < 2:
-        raise UserError(f"data set {folder} has no images and labels for a {part} part")
+        raise UserError(
+            f"data set {folder} has no {part} part: add files like kmnist-{part}-imgs.npz and "
+            f"kmnist-{part}-labels.npz"
+        )
     images, labels = files
     return Raw(partial(_read, images), partial(_read, labels))
 
@@ -100,7 +103,10 @@ def _read(path: Path, name: str | None = None) -> np.ndarray:
     """Reads one array of an archive, or the only one."""
     with _Archive(path) as archive:
         if name is None and len(archive.names) != 1:
-            raise UserError(f"{path} holds {len(archive.names)} arrays, one expected")
+            raise UserError(
+                f"{path} holds {len(archive.names)} arrays, one expected: save images and labels "
+                "in a file each, or give one file with x_train and y_train"
+            )
         return archive.read(name or archive.names[0])
 
 

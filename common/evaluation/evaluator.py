@@ -111,7 +111,7 @@ def make_evaluator(
     if len(images) < MIN_SAMPLES:
         raise UserError(
             f"argument --data: {data} has {len(images)} test images, an evaluation needs at least "
-            f"{MIN_SAMPLES}"
+            f"{MIN_SAMPLES}: add more, or leave evaluations out (--evaluate-interval 0)"
         )
     train_images, train_labels = train_part
     classes = num_classes(train_labels)

@@ -83,7 +83,7 @@ class RunFolder:
         Raises:
             UserError: The folder cannot be written, or another process is training in it.
         """
-        self._made = [path for path in (self.path, self.path.parent) if not path.exists()]
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         check_writable(self.generator)
         check_writable(self.config)
         try:

@@ -30,37 +30,39 @@ class CompiledStep(AlternatingStep):
         # Tensors that the function captures are its inputs. Constants of its own would be folded:
         # x / 255 would become x * (1 / 255), which differs in the last bit.
         self._white = tf.constant(255.0)
-        of_images = (self.real.images, self.real.labels)
-        self._data = [tf.constant(array) for array in of_images if array is not None]
+        arrays = (self.real.images, self.real.labels)
+        self._data = [tf.constant(array) for array in arrays if array is not None]
         real_or_fake, all_real = self.targets
         self.targets = (tf.constant(real_or_fake), tf.constant(all_real))
         # The step stays a function of its own: TensorFlow would optimize it differently as a part
         # of the loop, and it would round differently; XLA would compile the loop anew for every
         # number of steps.
-        self._one_step = tf.function(
+        self._compiled_step = tf.function(
             self._take_step, jit_compile=xla, experimental_attributes={"_noinline": True}
         )
         indexes = tf.TensorSpec((None, self.batch_size), tf.int64)
         g_inputs = [
             tf.TensorSpec((None, self.batch_size, x.shape[1])) for x in self.generator.inputs
         ]
-        self._loop = tf.function(self._take_steps, input_signature=[indexes, g_inputs, g_inputs])
+        self._compiled_loop = tf.function(
+            self._take_steps, input_signature=[indexes, g_inputs, g_inputs]
+        )
 
     def __call__(self, count: int = 1) -> np.ndarray:
         """Takes steps in one call, with the random numbers that single steps would draw."""
         inputs = [self._draw() for _ in range(count)]
-        return self._loop(*tf.nest.map_structure(lambda *x: np.stack(x), *inputs)).numpy()
+        return self._compiled_loop(*tf.nest.map_structure(lambda *x: np.stack(x), *inputs)).numpy()
 
     def _take_steps(self, *inputs: Any) -> tf.Tensor:
-        """The compiled function: takes a step with each of the inputs, which `_draw` gave.
+        """Takes a step with each of the inputs, which `_draw` gave, in a compiled loop.
 
         Returns:
             The `METRICS` of the steps: float32 of shape (count, 4).
         """
         return tf.map_fn(
-            lambda inputs_of_step: self._one_step(*inputs_of_step),
+            lambda inputs_of_step: self._compiled_step(*inputs_of_step),
             inputs,
-            fn_output_signature=keras.config.floatx(),
+            fn_output_signature=keras.config.floatx(),  # float32, except in a test
             parallel_iterations=1,  # each step needs the weights of the one before
         )
 
@@ -70,9 +72,9 @@ class CompiledStep(AlternatingStep):
         Returns:
             The `METRICS` of the step: float32 of shape (4,).
         """
-        return self._take_step_with(self._data, *inputs)
+        return self._take_step_on(self._data, *inputs)
 
-    def _take_step_with(
+    def _take_step_on(
         self, data: list[tf.Tensor], indexes: Any, d_inputs: list, g_inputs: list
     ) -> tf.Tensor:
         """Takes one step; `data` is the data set, `[images]` or `[images, labels]`, on a device."""

@@ -12,6 +12,7 @@ after.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -47,8 +48,9 @@ def join(strategy_name: str, devices: list[str] | None, timeout: int) -> Workers
         cluster, task = cluster_from_environment()
         strategy = multiworker_strategy(cluster, task, timeout)
         number = task["index"] + (task["type"] == "worker" and "chief" in cluster)
-        workers = Cluster(strategy, is_chief=number == 0)
         count, replicas = sum(map(len, cluster.values())), strategy.num_replicas_in_sync
+        # a worker that is alone has nobody to agree with
+        workers = Cluster(strategy, is_chief=number == 0) if count > 1 else Workers()
         role = ", the chief" if workers.is_chief else ": the chief, worker 0, prints and writes"
         print(f"{_replicas(replicas)}; worker {number} of {count}{role}", flush=True)
     tf.distribute.experimental_set_strategy(strategy)
@@ -103,9 +105,10 @@ class DistributedStep(CompiledStep):
         super().__init__(*args)
         self._strategy = tf.distribute.get_strategy()
         self._devices = self._strategy.extended.worker_devices
-        for layer in self.generator.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = sync_batchnorm
+        networks = (self.generator, self.discriminator)
+        self._normalizations = [layer for x in networks for layer in _batch_normalizations(x)]
+        for layer in self._normalizations:
+            layer.synchronized = sync_batchnorm
         share = self.batch_size // self._strategy.num_replicas_in_sync
         ones = tf.ones((share, 1))
         self.targets = (tf.concat([ones, tf.zeros((share, 1))], axis=0), ones)
@@ -131,15 +134,24 @@ class DistributedStep(CompiledStep):
         def share(whole: Any) -> tf.Tensor:
             return tf.split(whole, count)[number]
 
-        metrics = self._take_step_with(
+        metrics = self._take_step_on(
             data, share(indexes), [share(x) for x in d_inputs], [share(x) for x in g_inputs]
         )
-        # Each replica has moved G's statistics by those of its own share. Their mean is what the
+        # Each replica has moved the statistics by those of its own share. Their mean is what the
         # mean of the shares would have moved them to.
-        statistics = self.generator.non_trainable_variables
+        statistics = [x for y in self._normalizations for x in (y.moving_mean, y.moving_variance)]
         # identity, because a variable's value does not say that it is on this replica's device
         values = [tf.identity(variable) for variable in statistics]
         metrics, *means = replica.all_reduce(tf.distribute.ReduceOp.MEAN, [metrics, *values])
         for variable, mean in zip(statistics, means, strict=True):
             variable.assign(mean)
         return metrics
+
+
+def _batch_normalizations(network: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
+    """Its layers of batch normalization, and those of networks within it."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from _batch_normalizations(layer)
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            yield layer

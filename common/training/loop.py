@@ -24,7 +24,7 @@ def run_steps(
     save_interval: int,
     intervals: Sequence[int] = (),
     steps_per_execution: int = 1,
-    agree_on: Callable[[int], int] = int,
+    agree_on: Callable[[int], int] = lambda count: count,
 ) -> None:
     """Takes step after step; callbacks do everything else.
 
@@ -34,7 +34,8 @@ def run_steps(
 
     Args:
         model: The adversarial model. The callbacks get it as `model` and may set its
-            `stop_training`, which ends the run after the step, with its epoch left open.
+            `stop_training`, which ends the run once they have been called for all steps that have
+            been taken; an epoch that is not complete stays open.
         step: Takes as many steps as it is told to and returns their `METRICS`, shape (count, 4).
         history: The records of the steps already taken; those to come are appended.
         callbacks: Get the metrics of each step, and at the end of an epoch their means over it.
@@ -44,7 +45,8 @@ def run_steps(
             of each epoch.
         steps_per_execution: How many steps are taken at most before callbacks are called for them,
             one by one: fewer if an interval ends before, or `LONGEST_EXECUTION`.
-        agree_on: How many steps all workers take, given how many this one would take; 0 to stop.
+        agree_on: How many steps all workers take, given how many this one would take; 0 to stop. By
+            default as many as this one would.
     """
     epochs = -(-train_steps // save_interval)
     callback_list = keras.callbacks.CallbackList(
@@ -54,7 +56,7 @@ def run_steps(
     callback_list.on_train_begin()
     first = len(history)
     pending: History = []  # steps taken, for which callbacks have not been called
-    in_time = 1  # steps
+    in_time = 1  # steps in LONGEST_EXECUTION, going by the last call; 1 until there was one
     for number in range(first, train_steps):
         if not pending:
             until_interval = (n - number % n for n in (save_interval, *intervals))

@@ -48,6 +48,7 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
     """
     if options.quiet:
         silence()
+    _print_unused_gpu()  # first, for what follows may refuse to go on without one
     # Models belong to a strategy from the start: it is set before they are built.
     workers = _join_workers(options)
     folder = RunFolder(options.outdir / name)
@@ -73,7 +74,6 @@ def start_run(name: str, options: Options, conditional: bool = False) -> Run:
         options = options.completed_by(settings.flags)
         check_needs(options)
         prepare_device(options.precision, options.xla, options.batch_size)
-        _print_unused_gpu()
         _print_faster_flags(options)
         rng = seed_everything(options.seed)
         undo.pop_all()
@@ -134,10 +134,11 @@ def _resumed(folder: RunFolder, options: Options, load: Load) -> tuple[Settings,
             f"{folder} cannot be resumed: put one back, or give --overwrite in place of --resume "
             "to start anew"
         )
-    if options.train_steps < steps:
+    is_complete = options.train_steps == steps == started.flags["train_steps"]
+    if options.train_steps <= steps and not is_complete:
         raise UserError(
             f"argument --train-steps: {options.train_steps} given, the run in {folder} has already "
-            f"taken {steps}: give at least as many"
+            f"taken {steps}: give more"
         )
     data = load(options.data, image_size=options.image_size)
     if checksum(*data) != started.data_sha256:

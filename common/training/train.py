@@ -51,11 +51,14 @@ def train(
         models: `(generator, discriminator, adversarial)`; the last two compiled.
         noise_input: Inputs of the generator for the sample grids, `[noise]` or `[noise, labels]`.
         run: What to train on, how long, and where its files go.
-        callbacks: A program's own, called after those of every run.
+        callbacks: A program's own, called after those of every run. With the compiled engine they
+            see the exact models at multiples of 100 steps and at the end of a save interval;
+            in between, the models may be some steps ahead of the metrics.
 
     Raises:
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
-        SystemExit: A signal has stopped the run; its state is saved.
+        SystemExit: A signal or a callback has ended the run before its last step; its state is
+            saved.
     """
     options, workers = run.options, run.workers
     with ExitStack() as stack:
@@ -68,10 +71,11 @@ def train(
         if options.resume:
             _restore(state, run)
         checkpoint_interval = options.checkpoint_interval or options.save_interval
-        stop = stack.enter_context(StopOnSignal())
         keep_best = _keep_best(state, run)
-        # StopOnSignal comes last, so that a step that a signal ends is complete.
         of_every_run = _callbacks(state, run, checkpoint_interval, keep_best, stack)
+        # Until now a signal ends the program at once: there is nothing to save yet. It comes last
+        # of the callbacks, so that a step that a signal ends is complete.
+        stop = stack.enter_context(StopOnSignal())
         run_steps(
             step.adversarial,
             step,
@@ -91,7 +95,10 @@ def train(
         if workers.is_chief:
             _finish(state, run, keep_best)
     if len(state.history) < options.train_steps:
-        _exit_stopped(run, len(state.history), stop.signal)
+        # without either, a signal has come to another worker
+        by_callback = step.adversarial.stop_training and not stop.signal
+        status = 0 if by_callback else 128 + (stop.signal or signal.SIGTERM)
+        _exit_stopped(run, len(state.history), status)
     if show:
         show_picture(run.folder.grid(len(state.history)))
 
@@ -225,13 +232,12 @@ def _print_best(run: Run) -> None:
     print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
 
 
-def _exit_stopped(run: Run, steps: int, number: signal.Signals | None) -> None:
-    """Ends the program after a signal, and says how to resume the run."""
+def _exit_stopped(run: Run, steps: int, status: int) -> None:
+    """Ends the program before the run's last step, and says how to resume it."""
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     print(
         f"stopped after {steps} steps; {files if run.workers.is_chief else ''}"
         f"resume with: {command(run.options.program, *run.options.to_resume())}",
         file=sys.stderr,
     )
-    # if no signal has come to this process, one has come to another worker
-    sys.exit(128 + (number or signal.SIGTERM))
+    sys.exit(status)
