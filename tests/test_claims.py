@@ -6,6 +6,7 @@ import fcntl
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,18 +231,20 @@ def data(tmp_path, small_data):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", claims.VARIANTS)
 def test_each_variant_trains_and_resumes(name, data, tmp_path):
-    """In bfloat16, in two goes with either engine: as in one go with the compiled one."""
+    """In bfloat16; what one engine computes, resumed with the other: the same from there on."""
     new = [f"--data={data}", "--batch-size=6", "--seed=1", "--save-interval=2"]
-    new += ["--precision=bfloat16"]
-    for outdir, *flags in (
-        ("at_once", *new, "--engine=compiled", "--train-steps=4"),
-        ("in_two_goes", *new, "--train-steps=2"),
-        ("in_two_goes", "--resume", "--engine=compiled", "--train-steps=4"),
-    ):
+    new += ["--precision=bfloat16", "--engine=compiled", "--train-steps=4"]
+    at_once, resumed = tmp_path / "at_once", tmp_path / "resumed"
+    with contextlib.redirect_stdout(None):
         keras.utils.clear_session()  # so that layers get the names they have in a new process
-        claims.main([name, *flags, f"--outdir={tmp_path / outdir}"])
-    at_once, in_two_goes = tmp_path / "at_once", tmp_path / "in_two_goes"
-    assert_same_run(at_once, in_two_goes, name)
+        claims.main([name, *new, f"--outdir={at_once}"])
+        shutil.copytree(at_once, resumed)
+        (resumed / name / "checkpoints" / "00004.npz").unlink()
+        (resumed / name / "00004.png").unlink()
+        (resumed / f"{name}.h5").unlink()
+        keras.utils.clear_session()
+        claims.main([name, "--resume", "--engine=train_on_batch", f"--outdir={resumed}"])
+    assert_same_run(at_once, resumed, name)
     drawn = tmp_path / "drawn.npz"
     claims.main([name, f"--generator={at_once / name}.h5", "--samples=4", f"--output={drawn}"])
     with np.load(drawn) as arrays:

@@ -130,7 +130,7 @@ def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
     # the test part of another set is none of this one's
     (tmp_path / f"k49-{names[0]}").rename(tmp_path / f"k49-{names[0].replace('train', 'test')}")
     (tmp_path / f"k49-{names[1]}").rename(tmp_path / f"k49-{names[1].replace('train', 'test')}")
-    with pytest.raises(UserError, match=r"has no images (of its|and labels for a) test part"):
+    with pytest.raises(UserError, match=r"has no (images of its )?test part"):
         load_data(tmp_path / f"kmnist-{names[0]}", "test")
 
 

@@ -269,7 +269,12 @@ def test_ctrl_c_before_the_first_step(run_here, monkeypatch):
     monkeypatch.setattr(
         "common.training.train.make_evaluator", lambda *_: signal.raise_signal(signal.SIGINT)
     )
-    status, _, err = run_here(*run_here.flags, "--overwrite", "--evaluate-interval=2")
+    # which is ignored where the tests run in the background of a script
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        status, _, err = run_here(*run_here.flags, "--overwrite", "--evaluate-interval=2")
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert (status, err) == (130, "dcgan_mnist.py: interrupted\n")
     after = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
     assert after == before

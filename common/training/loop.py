@@ -45,8 +45,7 @@ def run_steps(
             of each epoch.
         steps_per_execution: How many steps are taken at most before callbacks are called for them,
             one by one: fewer if an interval ends before, or `LONGEST_EXECUTION`.
-        agree_on: How many steps all workers take, given how many this one would take; 0 to stop. By
-            default as many as this one would.
+        agree_on: How many steps all workers take, given how many this one would take; 0 to stop.
     """
     epochs = -(-train_steps // save_interval)
     callback_list = keras.callbacks.CallbackList(

@@ -57,8 +57,7 @@ def train(
 
     Raises:
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
-        SystemExit: A signal or a callback has ended the run before its last step; its state is
-            saved.
+        SystemExit: A signal or a callback has ended the run early; its state is saved.
     """
     options, workers = run.options, run.workers
     with ExitStack() as stack:
@@ -95,10 +94,7 @@ def train(
         if workers.is_chief:
             _finish(state, run, keep_best)
     if len(state.history) < options.train_steps:
-        # without either, a signal has come to another worker
-        by_callback = step.adversarial.stop_training and not stop.signal
-        status = 0 if by_callback else 128 + (stop.signal or signal.SIGTERM)
-        _exit_stopped(run, len(state.history), status)
+        _exit_stopped(run, state, stop.signal)
     if show:
         show_picture(run.folder.grid(len(state.history)))
 
@@ -232,12 +228,14 @@ def _print_best(run: Run) -> None:
     print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
 
 
-def _exit_stopped(run: Run, steps: int, status: int) -> None:
+def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:
     """Ends the program before the run's last step, and says how to resume it."""
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     print(
-        f"stopped after {steps} steps; {files if run.workers.is_chief else ''}"
+        f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"
         f"resume with: {command(run.options.program, *run.options.to_resume())}",
         file=sys.stderr,
     )
-    sys.exit(status)
+    by_callback = state.step.adversarial.stop_training and not number
+    # if neither has ended it, a signal has come to another worker
+    sys.exit(0 if by_callback else 128 + (number or signal.SIGTERM))
