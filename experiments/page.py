@@ -24,7 +24,7 @@ from common.errors import DIVERGED, UserError
 from common.files import write_file
 from common.pictures import DPI
 from common.training.callbacks.health import GRACE
-from trainings import SHOWN
+from trainings import shown
 
 # For each variant the results of its seeds, in the order of both.
 Results = dict[str, dict[int, dict[str, Any]]]
@@ -205,7 +205,7 @@ def _images(found: Results, results: Path) -> bytes:
 
 def _images_of(run: dict[str, Any], file: Path) -> Image.Image:
     """The images of a run and their class histogram, below a line that says whose they are."""
-    steps = _shown(run)
+    steps = shown(map(int, run["stages"]))
     stage = run["stages"][str(steps)]
     shares = _shares(stage)
     images = Image.open(file).convert("L")
@@ -219,12 +219,6 @@ def _images_of(run: dict[str, Any], file: Path) -> Image.Image:
         cell.paste(_LIGHT, (left, _LINE, left + _BAR - 1, height))
         cell.paste(_DARK, (left, round(height - high), left + _BAR - 1, height))
     return cell
-
-
-def _shown(run: dict[str, Any]) -> int:
-    """The stage whose images are shown: the last one up to `SHOWN`."""
-    stages = [int(steps) for steps in run["stages"]]
-    return max([steps for steps in stages if steps <= SHOWN] or stages)
 
 
 def _write(picture: Image.Image, where: tuple[int, int], text: str) -> None:

@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ SAMPLES, NOISE_SEED = 10_000, 0
 # Of these images the first are shown, side by side with a pixel of white around each.
 ROWS, COLUMNS = 2, 8
 # The picture of a result is that of the last stage up to this one.
-SHOWN = 5000
+_LAST_SHOWN = 5000
 # A result has the losses as means of so many steps, and those of a stage as the mean of the last.
 STEPS_OF_MEAN, STEPS_OF_STAGE = 50, 500
 # What a result has of a run's config.json.
@@ -197,13 +197,19 @@ def collect(runs: Path, names: Sequence[str], results: Path) -> None:
             ) from error
         file = results / folder.name / f"seed-{result['flags']['seed']}.json"
         if stages:
-            shown = [stage for stage in stages if _steps(stage) <= SHOWN] or stages
-            write_file(file.with_suffix(".png"), shown[-1].with_suffix(".png").read_bytes())
+            picture = stage_file(folder, shown(map(_steps, stages))).with_suffix(".png")
+            write_file(file.with_suffix(".png"), picture.read_bytes())
         if stages or DIVERGED in result["warnings"]:
             write_file(file, _as_json(result))
             written.append(file)
     if not written:
         raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
+
+
+def shown(stages: Iterable[int]) -> int:
+    """Which stage the picture of a result shows, given the steps of all that it has reached."""
+    stages = [*stages]
+    return max([steps for steps in stages if steps <= _LAST_SHOWN] or stages)
 
 
 def _result(folder: RunFolder, history: History, stages: list[Path]) -> dict[str, Any]:

@@ -386,6 +386,7 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
         np.testing.assert_allclose(tile, images[i, :, :, 0], atol=0.51 / 255)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     """One that is not trained again."""
     runs = tmp_path / "runs"
