@@ -207,6 +207,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     parser = _command_line()
     options = parser.parse_args(arguments)
+    if options.variant:
+        name = options.variant
+        parser.error(f"{name} comes first: python {parser.prog} {name} ...")
+    for name in ("variants", "seeds", *PASSED_ON):
+        if not options.all and getattr(options, name) != parser.get_default(name):
+            flag = f"--{name.replace('_', '-')}"
+            parser.error(f"argument {flag}: has no effect without --all: leave it out, or add --all")
     with parser.one_line_errors():
         if options.list:
             for name, (claim, change, _) in VARIANTS.items():
@@ -215,9 +222,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             flags = {name: getattr(options, name) for name in PASSED_ON}
             flags = {name: value for name, value in flags.items() if value is not None}
             train_all(Path(__file__), options.all, options.variants, options.seeds, flags)
-        elif options.variant:
-            name = options.variant
-            parser.error(f"{name} comes first: python {parser.prog} {name} ...")
         else:
             if options.collect:
                 collect(options.collect, [*VARIANTS], RESULTS)

@@ -203,6 +203,8 @@ def test_what_the_command_line_says(capsys):
         (["--all", "runs", "--engine=fast"], "argument --engine: invalid choice: 'fast'"),
         (["--collect", "nowhere"], "nowhere holds no run of a variant"),
         (["tanh", "--seeds=3"], "did you mean --seed?"),
+        (["--list", "--seeds=3"], "argument --seeds: has no effect without --all: leave it out"),
+        (["--collect", "runs", "--train-steps=9"], "argument --train-steps: has no effect without"),
         (["--engine=compiled", "tanh"], "tanh comes first: python experiments/claims.py tanh ..."),
     ):
         with pytest.raises(SystemExit) as ended:
