@@ -213,7 +213,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("variants", "seeds", *PASSED_ON):
         if not options.all and getattr(options, name) != parser.get_default(name):
             flag = f"--{name.replace('_', '-')}"
-            parser.error(f"argument {flag}: has no effect without --all: leave it out, or add --all")
+            parser.error(
+                f"argument {flag}: has no effect without --all: leave it out, or add --all"
+            )
     with parser.one_line_errors():
         if options.list:
             for name, (claim, change, _) in VARIANTS.items():
