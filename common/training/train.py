@@ -72,8 +72,8 @@ def train(
         checkpoint_interval = options.checkpoint_interval or options.save_interval
         keep_best = _keep_best(state, run)
         of_every_run = _callbacks(state, run, checkpoint_interval, keep_best, stack)
-        # Only now, for until the first step a signal may end the program: nothing is to be saved.
-        # It is the last callback, so that a step that a signal ends is complete.
+        # Not earlier: before the first step there is nothing to save, and a signal may simply end
+        # the program. It is the last callback, so that a step that a signal ends is complete.
         stop = stack.enter_context(StopOnSignal())
         run_steps(
             step.adversarial,
