@@ -303,6 +303,20 @@ def test_metrics_of_a_run_that_was_interrupted(
     assert_same_run(whole, cut, gan.name)
 
 
+@pytest.fixture(scope="module")
+def files(gan, own_data, tmp_path_factory):
+    """A folder with a generator, and data sets that it cannot be evaluated with."""
+    folder = tmp_path_factory.mktemp("files")
+    save_generator(gan.program.new_generator(28, gan.num_labels), folder / "g.h5")
+    (folder / "small.npz").write_bytes(own_data.read_bytes())
+    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    train = {"x_train": images, "y_train": np.arange(40) % 10}
+    np.savez(folder / "train_only.npz", **train)
+    test = {"x_test": images[:20], "y_test": train["y_train"][:20]}
+    np.savez(folder / "few.npz", **train, **test)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -315,17 +329,10 @@ def test_metrics_of_a_run_that_was_interrupted(
         (["--train-steps=8"], "argument --train-steps: is for training"),
     ],
 )
-def test_mistakes(flags, message, gan, own_data, tmp_path, monkeypatch, capsys):
+def test_mistakes(flags, message, gan, files, monkeypatch, capsys):
     if gan.num_labels == 0 and flags == ["--digit=8"]:
         message = "unrecognized arguments: --digit=8"
-    monkeypatch.chdir(tmp_path)
-    save_generator(gan.program.new_generator(28, gan.num_labels), tmp_path / "g.h5")
-    (tmp_path / "small.npz").write_bytes(own_data.read_bytes())
-    images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
-    labels = np.arange(40) % 10
-    np.savez("train_only.npz", x_train=images, y_train=labels)
-    test = {"x_test": images[:20], "y_test": labels[:20]}
-    np.savez("few.npz", x_train=images, y_train=labels, **test)
+    monkeypatch.chdir(files)
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run(gan, "-g", "g.h5", "--evaluate", *flags)

@@ -112,21 +112,50 @@ def test_training_writes_what_the_chapter_writes(trained):
     assert mpl_image.imread(folder / name / "00003.png").shape == (366, 366, 4)
 
 
-def test_the_same_seed_gives_the_same_weights(trained, tmp_path):
+@pytest.fixture(scope="module")
+def again(trained, tmp_path_factory):
+    """`(folder, what the run printed, peak memory in bytes or None)` of the same run once more."""
+    name, _, _ = trained
+    folder = tmp_path_factory.mktemp("again")
+    status, out, err = run(ROOT, train_and_tell, name, [*FLAGS, f"--outdir={folder}"])
+    assert status == 0, err
+    printed, _, told = out.partition(END_OF_TRAINING)
+    peak = re.search(r"VmHWM:\s+(\d+) kB", told)
+    return folder, printed, peak and int(peak[1]) * 1024
+
+
+END_OF_TRAINING = "--- the process:\n"
+
+
+def train_and_tell(name, arguments):
+    """Trains, and prints what Linux says of the process."""
+    importlib.import_module(name).main(arguments)
+    status = Path("/proc/self/status")
+    print(END_OF_TRAINING + (status.read_text() if status.exists() else ""))
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_weights(trained, again):
     name, folder, done = trained
-    status, out, _ = run(ROOT, name, *FLAGS, f"--outdir={tmp_path}/a")
-    assert status == 0
+    other, printed, _ = again
     # the command that draws is that of a program that was started by its path
     expected = done.stdout.replace(f"{sys.executable} {ROOT / name}.py", f"python {name}.py")
-    assert out.replace(f"{tmp_path}/a/", "") == expected
-    first, second = weights_in(folder / f"{name}.h5"), weights_in(tmp_path / "a" / f"{name}.h5")
+    assert printed.replace(f"{other}/", "") == expected
+    first, second = weights_in(folder / f"{name}.h5"), weights_in(other / f"{name}.h5")
     assert first.keys() == second.keys()
     assert len(first) == 26
     for weight in first:
         np.testing.assert_array_equal(first[weight], second[weight])
     for picture in ("00002.png", "00003.png"):
-        expected = (folder / name / picture).read_bytes()
-        assert (tmp_path / "a" / name / picture).read_bytes() == expected
+        assert (other / name / picture).read_bytes() == (folder / name / picture).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_on_mnist_stays_below_1500_megabytes(again):
+    _, _, peak = again
+    if peak is None:
+        pytest.skip("Linux only")
+    assert 0.3e9 < peak < 1.5e9
 
 
 def test_sampling(trained, tmp_path):
@@ -202,24 +231,6 @@ def test_a_console_without_unicode(tmp_path, small_data):
     done = run_from_a_shell(tmp_path, "dcgan_mnist", *flags, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-
-
-needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux only")
-
-
-def peak_memory(program, arguments):
-    importlib.import_module(program).main(arguments)
-    print(Path("/proc/self/status").read_text())
-
-
-@needs_proc
-@pytest.mark.parametrize("name", ["dcgan_mnist", "cgan_mnist"])
-@pytest.mark.slow
-def test_a_run_on_mnist_stays_below_1500_megabytes(name, tmp_path):
-    status, out, err = run(tmp_path, peak_memory, name, ["--train-steps=3", "--save-interval=2"])
-    assert status == 0, err
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", out)[1]) * 1024
-    assert 0.3e9 < peak < 1.5e9
 
 
 @pytest.mark.skipif(

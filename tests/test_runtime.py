@@ -38,6 +38,7 @@ def test_tensorflow_loads_silently():
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_a_users_log_level_wins():
     done = run_python(
         "from common import runtime; import os; print(os.environ['TF_CPP_MIN_LOG_LEVEL'])",
@@ -64,8 +65,15 @@ def test_only_greetings_are_kept_back(capfd, monkeypatch):
 )
 @pytest.mark.parametrize(
     ("environment", "expected"),
-    [({}, "1 True\n"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0 False\n")],
-    ids=["by default", "a user's setting wins"],
+    [
+        pytest.param({}, "1 True\n", id="by default"),
+        pytest.param(
+            {"TF_ENABLE_ONEDNN_OPTS": "0"},
+            "0 False\n",
+            id="a user's setting wins",
+            marks=pytest.mark.slow,
+        ),
+    ],
 )
 def test_convolutions_are_onednns(environment, expected):
     code = (
@@ -121,7 +129,13 @@ def test_without_a_seed_every_run_is_new():
     assert not np.isin(draw(None), draw(None)).any()
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense"])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "module://matplotlib_inline.backend_inline",
+        pytest.param("nonsense", marks=pytest.mark.slow),
+    ],
+)
 def test_a_backend_that_is_not_there_does_not_matter(backend):
     code = (
         "from common import runtime; import os, matplotlib.pyplot as plt; plt.figure();"

@@ -37,8 +37,9 @@ QUICK = ("--train-steps=24", "--save-interval=12", "--log-interval=1")
 
 def slowly(*arguments):
     """The DCGAN's program with steps that take a while, so that a signal meets it in a step."""
-    # which a job in the background ignores
+    # a job in the background ignores the one, what nohup has started the other
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     take = AlternatingStep.__call__
     AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or take(self, count)
     dcgan_mnist.main(arguments)
@@ -127,13 +128,20 @@ def test_kill_9_again_and_again(uninterrupted, name, moments):
 
     With evaluations, of which the best generator remains.
     """
-    flags = (*FLAGS, "--evaluate-interval=5")
+    flags = (*FLAGS, "--evaluate-interval=15")
     expected = uninterrupted(name, *flags[len(FLAGS) :], "--log-interval=1")
     assert (expected / name / "best.h5").exists()
     kill_and_resume(expected, name, flags, moments)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal(uninterrupted, number):
     """It ends a run in good order, and the resumed run ends as if nothing had happened."""
     expected = uninterrupted("dcgan_mnist", *QUICK)
@@ -143,7 +151,14 @@ def test_a_signal(uninterrupted, number):
     assert_same_run(folder, expected, "dcgan_mnist")
 
 
-@pytest.mark.parametrize("what", ["", "dcgan_mnist/lock", "dcgan_mnist/config.json"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "",
+        pytest.param("dcgan_mnist/lock", marks=pytest.mark.slow),
+        pytest.param("dcgan_mnist/config.json", marks=pytest.mark.slow),
+    ],
+)
 def test_a_folder_that_is_deleted_meanwhile(uninterrupted, what):
     """What a resumption needs is written again."""
     expected = uninterrupted("dcgan_mnist", *QUICK)
