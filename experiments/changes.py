@@ -75,8 +75,8 @@ def normalized_by(normalization: type[BatchNormalization]) -> Callable:
 def leaky_relu_but_of_images(negative_slope: float) -> Callable[[KerasTensor], KerasTensor]:
     """LeakyReLU, except in D's input layer: what comes from an image goes on as it is.
 
-    For images in [0, 1] this changes nothing. Of images in [-1, 1] LeakyReLU would make what is
-    darker than grey nearly the same.
+    For images in [0, 1] this changes nothing. In images in [-1, 1] LeakyReLU would divide the
+    differences between what is darker than grey by five.
     """
     return lambda x: x if _is_image(x) else LeakyReLU(negative_slope)(x)
 

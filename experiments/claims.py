@@ -32,8 +32,9 @@ from common.gan.models import compile_model
 
 # isort: split
 import changes
+from collected import collect
 from page import draw
-from trainings import collect, train_all, train_in_stages
+from trainings import train_all, train_in_stages
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS, PAGE = FOLDER / "results", FOLDER / "README.md"
@@ -59,10 +60,10 @@ class Variant(NamedTuple):
 
 
 _BATCH_NORMALIZATION = "with batch normalization in D training does not converge"
-_TANH = "on MNIST training is more stable where G ends in a sigmoid, not in tanh"
+_TANH = "on MNIST training is usually more stable where G ends in a sigmoid, not in tanh"
 _ADAM = "D converges easily with RMSprop, where the DCGAN paper has Adam"
 
-# In the order in which --all trains them: what says most comes first, what takes longest last.
+# In the order in which --all trains them: the clearest cases first, the slowest last.
 VARIANTS = {
     "chapter": Variant(
         "this DCGAN converges, with digits to recognize after 5,000 steps",
@@ -100,12 +101,13 @@ VARIANTS = {
     ),
     "d-unfrozen": Variant(
         "D is frozen in G's turn",
-        "D learns in G's turn, too: that G's fakes are real; so does a port with the flag wrong",
+        "D is updated in G's turn, too, with G's label, that fakes are real: what a port does that "
+        "sets `trainable` wrongly",
         {"build_discriminator": changes.build_unfrozen_discriminator},
     ),
     "equal-rates": Variant(
         "training is more stable where the adversarial model has half of D's learning rate",
-        "learning rate 2e-4 for both",
+        "learning rate 2e-4 and decay 6e-8 for both",
         {"compile_model": changes.compile_at_equal_rates},
     ),
     "adam": Variant(
@@ -121,7 +123,7 @@ VARIANTS = {
     "tanh": Variant(
         _TANH,
         "G ends in tanh, and images are in [-1, 1]; so D's first layer, a LeakyReLU of the image, "
-        "is no longer without effect: it makes what is darker than grey nearly the same",
+        "is no longer without effect: what is darker than grey differs a fifth as much",
         {"build_generator": changes.build_tanh_generator},
     ),
     "tanh-images-as-they-are": Variant(

@@ -1,4 +1,4 @@
-"""Trainings of the variants: one after the other, in stages, and what comes of each of them."""
+"""Trainings of the variants: one after the other, and in stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.errors import DIVERGED, UserError, first_line
+from common.errors import DIVERGED, UserError
 from common.evaluation.evaluate import K
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import prdc
@@ -26,7 +26,6 @@ from common.gan.saving import in_float32
 from common.gan.step import Models
 from common.pictures import save_picture
 from common.runs.folder import RunFolder
-from common.runs.history import History, columns, means, read_history
 from common.runs.run import Run
 from common.training.callbacks.base import StepCallback
 from common.training.callbacks.best import generate_after
@@ -38,12 +37,6 @@ STAGES = (1000, 2500, 5000, 10_000)
 SAMPLES, NOISE_SEED = 10_000, 0
 # Of these images the first are shown, side by side with a pixel of white around each.
 ROWS, COLUMNS = 2, 8
-# The picture of a result is that of the last stage up to this one.
-_LAST_SHOWN = 5000
-# A result has the losses as means of so many steps, and those of a stage as the mean of the last.
-STEPS_OF_MEAN, STEPS_OF_STAGE = 50, 500
-# What a result has of a run's config.json.
-_OF_THE_CONFIG = ("flags", "versions", "device", "git_commit", "earlier")
 
 
 class EvaluateStages(StepCallback):
@@ -89,9 +82,9 @@ class EvaluateStages(StepCallback):
         metrics |= prdc(self.evaluator.features, features, K)._asdict()
         file = stage_file(self.run.folder, steps)
         save_picture(_side_by_side(images[: ROWS * COLUMNS]), file.with_suffix(".png"))
-        write_file(file, _as_json(metrics))
-        for later in _stages(self.run.folder):
-            if _steps(later) > steps:  # of an earlier run in this folder
+        write_file(file, as_json(metrics))
+        for later in stages_of(self.run.folder):
+            if steps_of(later) > steps:  # of an earlier run in this folder
                 later.unlink()
                 later.with_suffix(".png").unlink(missing_ok=True)
 
@@ -132,10 +125,8 @@ def train_all(
     Raises:
         UserError: Some trainings have failed.
     """
-    # SIGTERM ends the running training as well, at the cost of the steps since its checkpoint
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     failed = []
-    with _locked(runs) as lock:
+    with _sigterm_ends_both(), _locked(runs) as lock:
         for seed, name in itertools.product(seeds, names):
             folder = RunFolder(runs / f"seed-{seed}" / name)
             log = log_of(folder)
@@ -157,6 +148,16 @@ def train_all(
 
 
 @contextmanager
+def _sigterm_ends_both() -> Iterator[None]:
+    """SIGTERM ends this process and the running training, at the cost of steps not yet saved."""
+    earlier = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+@contextmanager
 def _locked(runs: Path) -> Iterator[int]:
     """Waits until no other process trains in a folder, and keeps others waiting."""
     runs.mkdir(parents=True, exist_ok=True)
@@ -169,89 +170,8 @@ def _locked(runs: Path) -> Iterator[int]:
         yield lock.fileno()
 
 
-def collect(runs: Path, names: Sequence[str], results: Path) -> None:
-    """Makes the results from the folders of runs: a small JSON file and a picture for each run.
-
-    Args:
-        runs: The folder that `train_all` has filled, or is filling.
-        names: The variants.
-        results: Where to: `bn-in-d/seed-0.json` and so on.
-
-    Raises:
-        UserError: No run has reached a stage, or a file cannot be read or written.
-    """
-    written = []
-    for config in sorted(runs.glob("*/*/config.json")):
-        folder = RunFolder(config.parent)
-        if folder.name not in names:
-            continue
-        history = read_history(folder.history) if folder.history.exists() else []
-        # a stage of more steps than that is one of an earlier run, which this one has replaced
-        stages = [file for file in _stages(folder) if _steps(file) <= len(history)]
-        try:
-            result = _result(folder, history, stages)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{folder} is no complete run ({first_line(error)}): delete it, and train this "
-                "variant again, with --all"
-            ) from error
-        file = results / folder.name / f"seed-{result['flags']['seed']}.json"
-        if stages:
-            picture = stage_file(folder, shown(map(_steps, stages))).with_suffix(".png")
-            write_file(file.with_suffix(".png"), picture.read_bytes())
-        if stages or DIVERGED in result["warnings"]:
-            write_file(file, _as_json(result))
-            written.append(file)
-    if not written:
-        raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
-
-
-def shown(stages: Iterable[int]) -> int:
-    """Which stage the picture of a result shows, given the steps of all that it has reached."""
-    stages = [*stages]
-    return max([steps for steps in stages if steps <= _LAST_SHOWN] or stages)
-
-
-def _result(folder: RunFolder, history: History, stages: list[Path]) -> dict[str, Any]:
-    """What is kept of a run, as JSON can hold it."""
-    config = json.loads(folder.config.read_text())
-    evaluations = {_steps(file): json.loads(file.read_text()) for file in stages}
-    table = columns(history)
-    losses = {"discriminator": table.discriminator_loss, "adversarial": table.adversarial_loss}
-    return {
-        "variant": folder.name,
-        **{name: config[name] for name in _OF_THE_CONFIG},
-        "steps": len(history),
-        "warnings": _warnings(log_of(folder).read_text()),
-        "stages": {
-            steps: metrics | _losses(history[max(0, steps - STEPS_OF_STAGE) : steps])
-            for steps, metrics in evaluations.items()
-        },
-        "losses": {
-            "steps_of_mean": STEPS_OF_MEAN,
-            **{network: _thinned(np.asarray(values)) for network, values in losses.items()},
-        },
-    }
-
-
-def _losses(history: History) -> dict[str, float]:
-    """The mean losses, and by how much D's deviates from its mean: the standard deviation."""
-    mean, of_steps = means(history), columns(history)
-    return {
-        "discriminator_loss": mean.discriminator_loss,
-        "discriminator_loss_deviation": float(np.std(of_steps.discriminator_loss)),
-        "adversarial_loss": mean.adversarial_loss,
-    }
-
-
-def _thinned(values: np.ndarray) -> list[float]:
-    """Means of `STEPS_OF_MEAN` values each; those at the end that are fewer are left out."""
-    whole = values[: len(values) // STEPS_OF_MEAN * STEPS_OF_MEAN]
-    return [round(mean, 4) for mean in whole.reshape(-1, STEPS_OF_MEAN).mean(axis=1).tolist()]
-
-
-def _warnings(log: str) -> dict[str, int]:
-    """The warnings in the log of a run, and after how many steps each came first."""
+def warnings_in(log: str) -> dict[str, int]:
+    """The warnings in what a training has printed, and after how many steps each came first."""
     warnings = re.findall(r"^warning: after (\d+) steps (.+?): ", log, re.MULTILINE)
     # the error that ends a run, whichever check has found it
     ends = re.findall(rf"error: {DIVERGED}: .*?(?:after|step) (\d+)", log)
@@ -262,7 +182,7 @@ def _warnings(log: str) -> dict[str, int]:
 
 
 def _has_diverged(log: Path) -> bool:
-    return log.exists() and DIVERGED in _warnings(log.read_text())
+    return log.exists() and DIVERGED in warnings_in(log.read_text())
 
 
 def log_of(folder: RunFolder) -> Path:
@@ -275,12 +195,13 @@ def stage_file(folder: RunFolder, steps: int) -> Path:
     return folder.path / "stages" / f"{steps:05d}.json"
 
 
-def _stages(folder: RunFolder) -> list[Path]:
-    """All of them, in the order of steps."""
-    return sorted(numbered_files(stage_file(folder, 0).parent, ".json"), key=_steps)
+def stages_of(folder: RunFolder) -> list[Path]:
+    """The files with all evaluations, in the order of steps."""
+    return sorted(numbered_files(stage_file(folder, 0).parent, ".json"), key=steps_of)
 
 
-def _steps(stage: Path) -> int:
+def steps_of(stage: Path) -> int:
+    """The steps after which the evaluation of a file was made."""
     return int(stage.stem)
 
 
@@ -292,5 +213,6 @@ def _side_by_side(images: np.ndarray) -> np.ndarray:
     return np.rint(rows.reshape(ROWS * side, COLUMNS * side) * 255).astype(np.uint8)
 
 
-def _as_json(content: dict) -> bytes:
+def as_json(content: dict) -> bytes:
+    """A JSON file's content, for people to read as well."""
     return (json.dumps(content, indent=2) + "\n").encode()

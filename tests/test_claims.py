@@ -21,7 +21,9 @@ from prdc import compute_prdc
 
 import changes
 import claims
+import collected
 import dcgan_mnist
+import figures
 import page
 import trainings
 from common.data.dataset import MNIST
@@ -31,6 +33,7 @@ from common.evaluation.metrics import frechet_distance
 from common.gan.models import compile_model
 from common.gan.saving import load_generator
 from common.pictures import save_picture
+from common.runs import history
 from common.runs.folder import RunFolder
 from common.training.callbacks import health
 from conftest import ENVIRONMENT, Gan, assert_same_run
@@ -230,8 +233,14 @@ def data(tmp_path, small_data):
     return file
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", claims.VARIANTS)
+# One of them in the quick tests, all in the long ones.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name == "bn-in-d-own-batches" else pytest.param(name, marks=pytest.mark.slow)
+        for name in claims.VARIANTS
+    ],
+)
 def test_each_variant_trains_and_resumes(name, data, tmp_path):
     """In bfloat16; what one engine computes, resumed with the other: the same from there on."""
     new = [f"--data={data}", "--batch-size=6", "--seed=1", "--save-interval=2"]
@@ -330,8 +339,8 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     """The metrics of a stage, its picture, the result of a run, and what the page says of it."""
     monkeypatch.setattr(trainings, "STAGES", (2,))
     monkeypatch.setattr(trainings, "SAMPLES", 120)
-    monkeypatch.setattr(trainings, "STEPS_OF_MEAN", 2)
-    monkeypatch.setattr(trainings, "STEPS_OF_STAGE", 2)
+    monkeypatch.setattr(collected, "STEPS_OF_MEAN", 2)
+    monkeypatch.setattr(collected, "STEPS_OF_STAGE", 2)
     monkeypatch.setattr(health, "LOSS_INTERVAL", 1)
     monkeypatch.setattr(health, "GRACE", 3)
     monkeypatch.setattr(health, "LOWEST_LOSS", 100)
@@ -351,7 +360,7 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
         f"0000{steps}.{kind}" for steps in (2, 5) for kind in ("json", "png")
     }
     results = tmp_path / "results"
-    trainings.collect(runs, claims.VARIANTS, results)
+    collected.collect(runs, claims.VARIANTS, results)
     result = json.loads((results / "tanh" / "seed-1.json").read_text())
     assert result["steps"] == 5
     assert result["warnings"] == {"the discriminator wins": 3}
@@ -406,8 +415,8 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
         pytest.raises(SystemExit),
     ):
         claims.main(["tanh", *flags, "--resume", "--train-steps=50"])
-    trainings.collect(runs, claims.VARIANTS, tmp_path / "results")
-    (result,) = page.read(tmp_path / "results", claims.VARIANTS)["tanh"].values()
+    collected.collect(runs, claims.VARIANTS, tmp_path / "results")
+    (result,) = collected.read(tmp_path / "results", claims.VARIANTS)["tanh"].values()
     assert result["stages"] == {}
     (steps,) = result["warnings"].values()
     assert 2 <= steps < 50
@@ -421,7 +430,7 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
     folder.config.write_text("{")
     with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete it, and train"):
-        trainings.collect(runs, claims.VARIANTS, tmp_path / "results")
+        collected.collect(runs, claims.VARIANTS, tmp_path / "results")
 
 
 RESULT = {
@@ -430,6 +439,7 @@ RESULT = {
     "device": "a CPU",
     "earlier": [],
     "warnings": {},
+    "steps": 2500,
     "losses": {"steps_of_mean": 50, "discriminator": [0.5, 0.4], "adversarial": [1.0, -12.0]},
 }
 STAGE = {"precision": 0.5, "recall": 0.25, "density": 0.125, "coverage": 0.0625} | {
@@ -445,7 +455,8 @@ STAGE = {"precision": 0.5, "recall": 0.25, "density": 0.125, "coverage": 0.0625}
 def results(tmp_path):
     """Two runs of tanh, one of which has diverged, and one of adam, which did so at once."""
     pixels = np.zeros((20, 80), np.uint8)
-    stages = {"1000": STAGE | {"frechet_distance": 7.0}, "2500": STAGE | {"frechet_distance": 4.0}}
+    fails = {"frechet_distance": 400.4, "recall": 0.004, "adversarial_loss": -0.004}
+    stages = {"1000": STAGE | {"frechet_distance": 7.0}, "2500": STAGE | fails}
     other = {"1000": STAGE | {"frechet_distance": 9.5, "share_of_0": 0.5, "share_of_1": 0.5}}
     warnings = {"the discriminator wins": 1700, "training has diverged": 2000}
     for name, seed, run in (
@@ -461,6 +472,37 @@ def results(tmp_path):
         if run["stages"]:
             save_picture(pixels, file.with_suffix(".png"))
     return folder.parent
+
+
+def test_results_are_not_lost(results, tmp_path, capsys):
+    """Neither to a run that has taken fewer steps, nor to one that cannot be compared."""
+    folder = RunFolder(tmp_path / "runs" / "seed-2" / "tanh")
+    stage = trainings.stage_file(folder, 2)
+    stage.parent.mkdir(parents=True)
+    stage.write_text(json.dumps(STAGE))
+    save_picture(np.ones((20, 80), np.uint8), stage.with_suffix(".png"))
+    config = RESULT | {"flags": RESULT["flags"] | {"seed": 2}, "git_commit": None}
+    folder.config.write_text(json.dumps(config))
+    rows = [["step", *history.COLUMNS], *([str(i), *["0.5"] * 5] for i in range(2))]
+    folder.history.write_text("".join(f"{','.join(row)}\n" for row in rows))
+    trainings.log_of(folder).write_text("")
+
+    def collect():
+        collected.collect(tmp_path / "runs", ["adam", "tanh"], results)
+        return json.loads((results / "tanh" / "seed-2.json").read_text())
+
+    kept = results / "tanh" / "seed-2.json"
+    before = kept.read_text()
+    assert collect() == json.loads(before)
+    assert capsys.readouterr().out == f"{folder}: left out, its result tells of 2,500 steps\n"
+    kept.unlink()
+    assert collect()["steps"] == 2
+    config["flags"]["batch_size"] = 8
+    folder.config.write_text(json.dumps(config))
+    before = kept.read_text()
+    with pytest.raises(UserError, match="adam, seed 0 and tanh, seed 2 have other flags"):
+        collect()
+    assert kept.read_text() == before
 
 
 def test_the_table(results, tmp_path):
@@ -480,20 +522,20 @@ def test_the_table(results, tmp_path):
     assert "| `tanh` | it \\1 is | so |" in drawn
     rows = [line for line in drawn.splitlines() if re.match(r"\| `\w+` \| [\d,]+ \|", line)]
     shares = "0.50 (0.50 to 0.50) | 0.25 (0.25 to 0.25) | 0.12 (0.12 to 0.12) | 0.06 (0.06 to 0.06)"
-    nothing = "  |" * 10
+    nothing, ended = "  |" * 10, "the discriminator wins: 1; training has diverged: 1"
     assert rows == [
-        f"| `adam` | 30 | 0 |{nothing} training has diverged: 1 |",
-        f"| `tanh` | 1,000 | 2 | 8.25 (7 to 9.5) | {shares} | 37.5% (25.0% to 50.0%) "
+        f"| `adam` | 30 | 0 | 1 |{nothing} training has diverged: 1 |",
+        f"| `tanh` | 1,000 | 2 | 0 | 8.25 (7.00 to 9.50) | {shares} | 37.5% (25.0% to 50.0%) "
         "| 62.5% (50.0% to 75.0%) | 0.50 (0.50 to 0.50) | 0.04 (0.04 to 0.04) "
         "| 1.50 (1.50 to 1.50) | too early |",
-        f"| `tanh` | 2,000 | 0 |{nothing} the discriminator wins: 1; training has diverged: 1 |",
-        "| `tanh` | 2,500 | 1 | 4 | 0.50 | 0.25 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 | 1.50 "
-        "| the discriminator wins: 1; training has diverged: 1 |",
+        f"| `tanh` | 2,000 | 0 | 1 |{nothing} {ended} |",
+        "| `tanh` | 2,500 | 1 | 2 | 400 | 0.50 | 0.00 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 "
+        f"| 0.00 | {ended} |",
     ]
     assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in drawn
     page.draw(variants, results, file)
     assert file.read_text() == drawn
-    for name in ("images.png", "curves.png"):
+    for name in ("images.png", "classes.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
 
 
@@ -502,8 +544,8 @@ def test_runs_with_other_flags_are_not_compared(results, tmp_path):
     run = json.loads(file.read_text())
     run["flags"]["precision"] = "float32"
     file.write_text(json.dumps(run))
-    with pytest.raises(UserError, match=r"adam/seed-0\.json and tanh/seed-2\.json have other fl"):
-        page.read(results, ["adam", "tanh"])
+    with pytest.raises(UserError, match="adam, seed 0 and tanh, seed 2 have other flags"):
+        collected.read(results, ["adam", "tanh"])
 
 
 README = (claims.FOLDER / "README.md").read_text()
@@ -511,11 +553,11 @@ DESCRIBED = {name: variant[:2] for name, variant in claims.VARIANTS.items()}
 
 
 def test_the_page_is_drawn_from_the_results():
-    found = page.read(claims.RESULTS, claims.VARIANTS)
+    found = collected.read(claims.RESULTS, claims.VARIANTS)
     for name, part in page.parts(DESCRIBED, found).items():
         assert re.search(rf"<!-- {name}: .* -->\n{re.escape(part)}\n<!-- end of {name} -->", README)
     on_disk = {str(file.relative_to(claims.RESULTS)) for file in claims.RESULTS.rglob("*.*")}
-    expected = {"images.png", "curves.png"} if found else set()
+    expected = {f"{name}.png" for name in figures.FIGURES} if found else set()
     for name, runs in found.items():
         for seed, run in runs.items():
             kinds = ("json", "png") if run["stages"] else ("json",)
@@ -535,29 +577,44 @@ def unfounded(text):
     found = {}
     for row in table.splitlines():
         if row.startswith("| `"):
-            found.setdefault(row.split("`")[1], set()).update(re.findall(figure, row))
+            _, name, _, _, *cells = row.split("|")  # without the steps and the number of seeds
+            found.setdefault(name.strip(" `"), set()).update(re.findall(figure, "|".join(cells)))
     lines = text.split("<!-- end of results -->")[1].splitlines()
     return [
         (told, line)
         for line in lines
         for told in re.findall(figure, re.sub(of_the_claim, "", line))
-        if not any(told in found.get(name, ()) for name in [*line.split("`")[1::2], "chapter"])
+        if not any(told in found.get(name, ()) for name in line.split("`")[1::2])
     ]
 
 
 def test_what_is_written_by_hand_rests_on_the_table():
     text = (
-        "0.99\n<!-- results: x -->\n| `chapter` | 3.4 (2.7 to 4.1) |\n| `tanh` | 12.5% |\n| `adam` "
-        "| 0.75 (227) |\n<!-- end of results -->\n{}\n"
+        "0.99\n<!-- results: x -->\n| `chapter` | 5,000 | 3 | 0 | 3.4 (2.7 to 4.1) |\n"
+        "| `tanh` | 1,000 | 3 | 2 | 12.5% |\n| `adam` | 1,000 | 3 | 0 | 0.75 (227) |\n"
+        "<!-- end of results -->\n{}\n"
     )
-    right = "| of 128 | `tanh` | 12.5% after 2,500 steps, the chapter's `d-128` 2.7. |"
+    right = "| of 128 | `tanh` | 12.5% after 2,500 steps, 2 fail; `chapter`: 2.7. |"
     assert unfounded(text.format(right)) == []
-    for wrong in ("0.75", "12.5", "4.10", "0.99", "227", "300"):
+    for wrong in ("0.75", "12.5", "4.1", "0.99", "227", "300", "3"):
         ((told, _),) = unfounded(text.format(f"- with `tanh`, {wrong}"))
         assert told == wrong
     assert unfounded(README) == []
-    advice = README.split("## For a GAN of your own\n")[1].strip().splitlines()
-    assert len(advice) <= 10
+
+
+def test_every_claim_has_a_verdict():
+    """Of all variants, in a word and with figures; and advice names what it rests on."""
+    verdicts, advice = README.split("## Verdicts\n")[1].split("## For a GAN of your own\n")
+    rows = [line.split("|")[1:-1] for line in verdicts.splitlines() if line.startswith("|")][2:]
+    assert {name for row in rows for name in row[1].split("`")[1::2]} == set(claims.VARIANTS)
+    for _, _, verdict in rows:
+        assert re.match(r" \*\*(Confirmed|Not confirmed|Depends)[^*]*\*\*.*\d\.\d", verdict), (
+            verdict
+        )
+    *_, listed = advice.strip().split("\n\n")
+    assert len(advice.strip().splitlines()) <= 10
+    for line in re.split(r"\n(?=- )", listed):
+        assert set(line.split("`")[1::2]) & set(claims.VARIANTS), line
 
 
 def test_the_pages_commands_are_understood(monkeypatch):
