@@ -53,7 +53,7 @@ def compile_model(
         optimizer: Makes the optimizer from its learning rate.
     """
     made = optimizer(decaying(lr, decay))
-    layers = [x for part in model.layers for x in getattr(part, "layers", [part])]
+    layers = [*layers_of(model)]
     for layer in layers:
         if isinstance(layer, _CONVOLUTIONS) and _sees_one_pixel(layer):
             layer.dtype_policy = "float32"
@@ -88,6 +88,27 @@ def build_adversarial(generator: keras.Model, discriminator: keras.Model, name: 
     discriminator.trainable = False
     fake = [generator(generator.inputs), *generator.inputs[1:]]
     return keras.Model(generator.inputs, discriminator(fake), name=name)
+
+
+def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
+    """The layers of a network, and of the networks within it, in their order."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model):
+            yield from layers_of(layer)
+        else:
+            yield layer
+
+
+def copy_of(network: keras.Model, copied: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
+    """A network of the same weights, with other layers in the place of its own.
+
+    Args:
+        network: The network.
+        copied: Makes what stands in the place of a layer, also of one in a network within it.
+    """
+    copy = keras.models.clone_model(network, clone_function=copied, recursive=True)
+    copy.set_weights(network.get_weights())
+    return copy
 
 
 def last_layer(generator: keras.Model) -> keras.Layer:

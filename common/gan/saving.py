@@ -19,7 +19,7 @@ from common.data.formats import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 from common.errors import UserError
 from common.files import write_file
 from common.gan.batches import Latent, check_finite
-from common.gan.models import computation, last_layer
+from common.gan.models import computation, copy_of, last_layer
 from common.gan.weights import Shape, Stored, assign, stored_in
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
@@ -54,9 +54,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     def converted(layer: keras.Layer) -> keras.Layer:
         return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
-    copy = keras.models.clone_model(model, clone_function=converted)
-    copy.set_weights(model.get_weights())
-    return copy
+    return copy_of(model, converted)
 
 
 def load_generator(path: Path, build: BuildGenerator) -> keras.Model:

@@ -22,6 +22,7 @@ from common.files import (
     writing,
 )
 from common.gan.keras2 import BatchNormalization
+from common.gan.models import copy_of
 from common.sampling.page import page_of
 
 
@@ -94,8 +95,7 @@ def _in_plain_keras(model: keras.Model) -> keras.Model:
             kind = keras.layers.BatchNormalization  # the same in inference mode
         return kind.from_config(layer.get_config())
 
-    copy = keras.models.clone_model(model, clone_function=plain)
-    copy.set_weights(model.get_weights())
+    copy = copy_of(model, plain)
     # Keras exports only models that have been called
     copy([keras.ops.zeros((1, *x.shape[1:])) for x in model.inputs])
     return copy

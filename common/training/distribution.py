@@ -12,13 +12,13 @@ after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from common.errors import UserError
+from common.gan.models import layers_of
 from common.runs.workers import Cluster, Workers
 from common.training.cluster import cluster_from_environment, multiworker_strategy
 from common.training.compiled import CompiledStep
@@ -106,7 +106,12 @@ class DistributedStep(CompiledStep):
         self._strategy = tf.distribute.get_strategy()
         self._devices = self._strategy.extended.worker_devices
         networks = (self.generator, self.discriminator)
-        self._normalizations = [layer for x in networks for layer in _batch_normalizations(x)]
+        self._normalizations = [
+            layer
+            for network in networks
+            for layer in layers_of(network)
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
         for layer in self._normalizations:
             layer.synchronized = sync_batchnorm
         share = self.batch_size // self._strategy.num_replicas_in_sync
@@ -146,12 +151,3 @@ class DistributedStep(CompiledStep):
         for variable, mean in zip(statistics, means, strict=True):
             variable.assign(mean)
         return metrics
-
-
-def _batch_normalizations(network: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
-    """Its layers of batch normalization, and those of networks within it."""
-    for layer in network.layers:
-        if isinstance(layer, keras.Model):
-            yield from _batch_normalizations(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            yield layer

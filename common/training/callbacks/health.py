@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from common.gan.batches import generate
+from common.gan.models import layers_of
 from common.runs.best import read_best
 from common.runs.folder import RunFolder
 from common.runs.history import History, means
@@ -134,7 +135,7 @@ def sample_distance(images: np.ndarray) -> float:
 
 
 def _kernels(network: keras.Model) -> dict[str, np.ndarray]:
-    """The kernels of a network by the names of their layers."""
+    """The kernels of a network by the paths of their layers: names, or `block/name` in a block."""
     return {
-        layer.name: layer.kernel.numpy() for layer in network.layers if hasattr(layer, "kernel")
+        layer.path: layer.kernel.numpy() for layer in layers_of(network) if hasattr(layer, "kernel")
     }
