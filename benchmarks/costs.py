@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import variants
@@ -33,11 +34,10 @@ from common.options import PRECISIONS, Options
 from common.pictures import image_grid, save_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
-from common.runs.history import COLUMNS, StepRecord
+from common.runs.history import COLUMNS, StepRecord, write_history
 from common.training.callbacks.best import CANDIDATES, KeepBest
 from common.training.callbacks.health import INTERVAL, Health
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
-from common.training.callbacks.saving import SaveState
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.figures import LossCurves, draw_evolution
 from common.training.start import EVALUATE_INTERVAL
@@ -68,7 +68,6 @@ def main() -> None:
         noise_input = step.latent.draw(step.rng, 16)
         state = TrainingState(step, noise_input, {})
         state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
-        saved = SaveState(state, folder.checkpoints, folder.history, SAVE_INTERVAL)
         curves = LossCurves(folder.name, state.history, folder.losses)
         health = Health(step.generator, step.discriminator, noise_input, state.history, folder)
         health.on_train_begin()
@@ -113,7 +112,10 @@ def main() -> None:
         saves, run_time = TRAIN_STEPS // SAVE_INTERVAL, TRAIN_STEPS * step_time
         costs: dict[str, tuple[Callable[[], object], float]] = {
             "a checkpoint": (lambda: folder.checkpoints.save(state), saves),
-            "history.csv, 40,000 lines": (saved.write_history, saves),
+            "history.csv, 40,000 lines": (
+                lambda: write_history(folder.history, state.history, state.evaluations),
+                saves,
+            ),
             "the generator's file": (lambda: save_generator(step.generator, folder.generator), 1),
             "a sample grid": (draw_grid, saves),
             "losses.png": (draw_curves, saves),
@@ -147,11 +149,7 @@ def main() -> None:
         for _ in rounds:
             for taken, command in zip(start_up.values(), (bare, sample), strict=True):
                 taken.append(
-                    seconds(
-                        lambda command=command: subprocess.run(
-                            command, check=True, capture_output=True
-                        )
-                    )
+                    seconds(partial(subprocess.run, command, check=True, capture_output=True))
                 )
     print("\n| start-up | s |\n| --- | --- |")
     for what, taken in start_up.items():

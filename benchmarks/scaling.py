@@ -121,10 +121,14 @@ def spawn(configuration: str, cores: list[int]) -> list[subprocess.Popen]:
 def turn(processes: list[subprocess.Popen], steps: int) -> tuple[float, float]:
     """One turn of a configuration: its mean ms a step, and bytes over loopback."""
     for process in processes:
+        assert process.stdin is not None
         process.stdin.write(f"{steps}\n")
         process.stdin.flush()
-    answers = [[float(x) for x in process.stdout.readline().split()] for process in processes]
-    return statistics.mean(ms for ms, _ in answers), max(sent for _, sent in answers)
+    answers = [process.stdout.readline() for process in processes if process.stdout]
+    if not all(answers):
+        sys.exit(f"a worker has failed: see echo 1 | python {__file__} --serve 0 64")
+    ms, sent = zip(*(map(float, answer.split()) for answer in answers), strict=True)
+    return statistics.mean(ms), max(sent)
 
 
 def main() -> None:
@@ -137,6 +141,8 @@ def main() -> None:
     if arguments.serve:
         serve(*arguments.serve)
         return
+    if min(arguments.rounds, arguments.steps) < 1:
+        parser.error("--rounds and --steps: whole numbers from 1 on expected")
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
         sys.exit("two cores are needed, one for each worker")
@@ -151,7 +157,7 @@ def main() -> None:
                 sent[name].append(size)
     for processes in fleets.values():
         for process in processes:
-            process.stdin.close()
+            process.communicate()
     one, weak, half, strong = (statistics.median(times[name]) for name in CONFIGURATIONS)
     print("| configuration | ms a step | MB sent a step |\n| --- | --- | --- |")
     for name in CONFIGURATIONS:

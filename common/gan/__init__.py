@@ -1,1 +1,1 @@
-"""The chapter's GAN: data, networks' parts, one alternating step, files."""
+"""The chapter's GAN: batches, networks' parts, one alternating step, files."""
