@@ -101,7 +101,9 @@ class CommandParser(argparse.ArgumentParser):
         except UserError as error:
             self.error(str(error))
         except (MemoryError, tf.errors.ResourceExhaustedError):
-            self.error("out of memory: give a smaller --batch-size or smaller images")
+            self.error(
+                "out of memory: give smaller images, a smaller --batch-size, or fewer --samples"
+            )
         except (tf.errors.UnavailableError, tf.errors.DeadlineExceededError):
             self.error(
                 "another worker has ended, or has not answered within --worker-timeout: see its "

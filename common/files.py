@@ -128,13 +128,21 @@ def _is_alive(process: int) -> bool:
     return True
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder, as far as this user can see.
+
+    `Path.exists` raises where a folder may not be searched, or where a name is too long.
+    """
+    return os.path.exists(path)
+
+
 def refuse_to_replace(path: Path, flag: str) -> None:
     """Checks that a file which the user has named is not there yet.
 
     Raises:
         UserError: It is.
     """
-    if path.exists():
+    if exists(path):
         raise UserError(
             f"argument {flag}: {path} is there already: give another, or add --overwrite to "
             "replace it"
@@ -149,7 +157,7 @@ def free_name(path: Path, *suffixes: str) -> Path:
         suffixes: Of files that go with it, which have to be free as well.
     """
     free, number = path, 0
-    while any(free.with_suffix(suffix).exists() for suffix in (path.suffix, *suffixes)):
+    while any(exists(free.with_suffix(suffix)) for suffix in (path.suffix, *suffixes)):
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
     return free

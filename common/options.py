@@ -267,13 +267,20 @@ class Options:
             name: str(value) if isinstance(value, Path) else value for name, value in values.items()
         }
 
-    def to_resume(self) -> list[str]:
-        """The flags with which this run is resumed in the same way: those it does not keep."""
-        return ["--resume"] + [
-            _as_typed(name, value)
+    def to_resume(self, flags: dict[str, Any]) -> list[str]:
+        """The flags with which this run is resumed in the same way: those it does not keep.
+
+        Args:
+            flags: Those it keeps, from `of_the_run`. Its data may be elsewhere for this worker.
+        """
+        own = {
+            name: value
             for name, value in self.given.items()
             if not FLAGS[name].on_resume and FLAGS[name].exclusive != "start"
-        ]
+        }
+        if name_of(self.data) != flags["data"]:
+            own["data"] = self.data
+        return ["--resume", *(_as_typed(name, value) for name, value in own.items())]
 
     def completed_by(self, flags: dict[str, Any]) -> Options:
         """These options, with the flags of a run in place of defaults.

@@ -117,18 +117,19 @@ def rgb(grid: np.ndarray) -> np.ndarray:
 def show_picture(path: Path) -> None:
     """Opens a PNG file in a window and waits until the user closes it.
 
-    If that fails - the display may have gone during hours of training - it prints one line.
+    If that fails - the display, or the file, may have gone during hours of training - it prints one
+    line.
     """
     from matplotlib import pyplot as plt  # slow, and chooses a window system
 
-    picture = plt.imread(path)
-    height, width = picture.shape[:2]
     try:
-        figure = plt.figure(str(path), figsize=(width / 100, height / 100), dpi=100)
+        picture = plt.imread(path)
+        height, width = picture.shape[:2]
+        figure = plt.figure(str(path), figsize=(width / DPI, height / DPI), dpi=DPI)
         figure.figimage(picture)
         plt.show()
         plt.close(figure)
-    except Exception as error:  # whatever a window system raises; the file exists
+    except Exception as error:  # whatever a window system raises
         print(f"{path} cannot be shown: {first_line(error)}", file=sys.stderr)
 
 

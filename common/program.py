@@ -44,12 +44,13 @@ def run_program(
             else:
                 draw_figures(RunFolder(options.outdir / parser.model_name))
             return
-        if not options.generator.exists():
-            raise UserError(
-                f"generator {options.generator} cannot be read: No such file or directory: "
-                f"{_advice(options.generator, parser.model_name)}"
-            )
-        generator = load_generator(options.generator, build)
+        try:
+            generator = load_generator(options.generator, build)
+        except UserError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                advice = _advice(options.generator, parser.model_name)
+                raise UserError(f"{error}: {advice}") from error
+            raise
         if options.mode is Mode.EVALUATE:
             from common.evaluation.evaluate import evaluate_generator  # scikit-learn is slow
 
@@ -62,7 +63,7 @@ def run_program(
 
 def _advice(missing: Path, model_name: str) -> str:
     """Where the generator may be that the user has named."""
-    others = [str(file) for file in missing.parent.glob("*.h5")] if missing.parent.is_dir() else []
+    others = [str(file) for file in missing.parent.glob("*.h5")]
     near = get_close_matches(str(missing), others, 1)
     included = PROJECT / "pretrained" / f"{model_name}.h5"
     if near:

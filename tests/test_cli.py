@@ -74,10 +74,24 @@ def test_a_run_is_resumed_as_it_was_started():
     own = ["--outdir=my runs", "--strategy=mirrored", "--devices=GPU:0,GPU:1", "--no-show"]
     for more in (["--quiet"], ["--log-interval=7"]):
         options = cli.Parser("dcgan_mnist", "").options([*kept, *own, *more, "--overwrite"])
-        assert sorted(options.to_resume()) == sorted(["--resume", *own, *more])
+        of_the_run = options.of_the_run()
+        assert sorted(options.to_resume(of_the_run)) == sorted(["--resume", *own, *more])
+        # a worker that is not the chief may have the data elsewhere
+        found = options.to_resume(of_the_run | {"data": "/of/the/chief.npz"})
+        assert sorted(found) == sorted(["--resume", "--data=x.npz", *own, *more])
     workers = ["--strategy=multiworker", "--worker-timeout=9", "--resume"]
     options = cli.Parser("dcgan_mnist", "").options(workers)
-    assert sorted(options.to_resume()) == sorted(workers)
+    assert sorted(options.to_resume(options.of_the_run())) == sorted(workers)
+
+
+@pytest.mark.parametrize("flag", ["--generator", "--output", "--export", "--outdir"])
+def test_a_name_that_no_file_can_have(fails, flag, tmp_path):
+    """One too long, for example, which Python itself does not take for one that is free."""
+    save_generator(dcgan_mnist.new_generator(8), tmp_path / "g.h5")
+    others = [] if flag in ("--generator", "--outdir") else ["--generator", tmp_path / "g.h5"]
+    complaint = fails(dcgan_mnist, *others, flag, "x" * 300 + (flag == "--output") * ".png")
+    assert complaint.startswith(("cannot write xxx", "generator xxx"))
+    assert complaint.endswith(" File name too long")
 
 
 def test_commands_to_copy(monkeypatch, tmp_path):
@@ -290,7 +304,8 @@ def test_running_out_of_memory_is_the_users_to_mend(allocate, capsys):
     with pytest.raises(SystemExit), cli.Parser("dcgan_mnist", "").one_line_errors():
         allocate()
     assert capsys.readouterr().err == (
-        "dcgan_mnist.py: error: out of memory: give a smaller --batch-size or smaller images\n"
+        "dcgan_mnist.py: error: out of memory: give smaller images, a smaller --batch-size, or "
+        "fewer --samples\n"
     )
 
 

@@ -229,6 +229,7 @@ ONE_HOT = np.eye(10)[np.arange(40) % 10]
         (lambda x, y: (x.reshape(40, 64) / 255, y), "8 x 8 pixels, pixels are taken for 0: black"),
         (lambda x, y: (x, y + 1), "10 classes, numbered from 0 in their order: 0 is 1, 1 is 2, "),
         (lambda x, y: (x, y * 7 - 3), "0 is -3, 1 is 4"),
+        (lambda x, y: (x, np.where(y, y, -1)), "0 is -1, 1 is 1, 2 is 2"),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
     ],
 )
@@ -322,6 +323,20 @@ def test_parts_of_pictures(pictures, small_data):
     Image.fromarray(small_data[0][0]).save(whole / "validation" / "dogs" / "1.png")
     assert len(load_data(whole)[0]) == 40
     assert_same(load_data(whole, "test"), (small_data[0][:1], [1]))
+
+
+def test_a_class_may_be_called_train(pictures, small_data):
+    """Beside other classes, of buses for example; not beside class folders within it."""
+    for name in ("Train", "test"):
+        (pictures / name).mkdir()
+        Image.fromarray(small_data[0][0]).save(pictures / name / "1.png")
+    _, labels = load_data(pictures)
+    np.testing.assert_array_equal(np.bincount(labels), [1, 20, 20, 1])
+    with pytest.raises(UserError, match="has no test images"):
+        load_data(pictures, "test")
+    for name in ("cats", "dogs"):
+        (pictures / name).rename(pictures / "Train" / name)
+    assert len(load_data(pictures)[0]) == 40
 
 
 def test_pictures_without_labels(tmp_path, small_data):

@@ -86,6 +86,15 @@ def test_batch_normalization_is_keras_2s(feature_maps):
         np.testing.assert_allclose(weight, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("settings", [{"scale": False}, {"center": False}, {"axis": 1}], ids=str)
+def test_settings_of_batch_normalization_are_kerass(feature_maps, settings):
+    """Apart from the moving variance of other axes than the last, which is Keras 3's."""
+    ours, oracle = BatchNormalization(**settings), tf_keras.layers.BatchNormalization(**settings)
+    for training in (True,) if "axis" in settings else (True, False):
+        found, expected = (layer(feature_maps, training=training) for layer in (ours, oracle))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_normalization_of_rank_2_is_keras_2s(rng, training):
     """Of the outputs of a Dense layer, which the fused kernel does not take."""

@@ -107,3 +107,5 @@ def test_a_display_that_has_gone_costs_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plt, "figure", lambda *_, **__: 1 / 0)
     show_picture(tmp_path / "grid.png")
     assert capsys.readouterr().err == f"{tmp_path / 'grid.png'} cannot be shown: division by zero\n"
+    show_picture(tmp_path / "gone.png")
+    assert f"{tmp_path / 'gone.png'} cannot be shown: " in capsys.readouterr().err

@@ -13,7 +13,7 @@ from scipy.stats import kstest, norm
 import cgan_mnist
 import dcgan_mnist
 from common.errors import UserError
-from common.gan.batches import Latent
+from common.gan.batches import Latent, generate
 from common.gan.saving import load_generator, save_generator
 from common.options import Options
 from common.pictures import image_grid
@@ -335,3 +335,17 @@ def test_what_cannot_be_written_is_found_before_drawing(draw, tmp_path, capsys):
     assert stopped.value.code == 2
     assert "cannot write file/a.png" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_picture_that_comes_meanwhile_is_not_replaced(generator_file, tmp_path, monkeypatch):
+    """Of another program that draws at the same time."""
+
+    def draw_while_another_does(*arguments):
+        (tmp_path / "test_outputs" / "00000.png").write_text("another's")
+        return generate(*arguments)
+
+    monkeypatch.setattr("common.sampling.samples.generate", draw_while_another_does)
+    cgan_mnist.main(["-g", str(generator_file), f"--outdir={tmp_path}"])
+    found = {file.name for file in (tmp_path / "test_outputs").iterdir()}
+    assert found == {"00000.png", "00000-1.png"}
+    assert (tmp_path / "test_outputs" / "00000.png").read_text() == "another's"

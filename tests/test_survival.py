@@ -357,6 +357,22 @@ def limited(size, *arguments):
     dcgan_mnist.main(arguments)
 
 
+def test_a_reader_that_ends(uninterrupted):
+    """As `head` does, or `tee` at Ctrl-C: the run ends in good order, and can be resumed."""
+    expected = uninterrupted("dcgan_mnist", *QUICK)
+    folder = expected.parent / "unread"
+    process = spawn(folder, slowly, *FLAGS, *QUICK)
+    process.wait_for_line("3: ")
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait() == 0
+    told = re.fullmatch(r"stopped after (\d+) steps; checkpoint in .*\n", err)
+    assert (folder / "dcgan_mnist" / "checkpoints" / f"{int(told[1]):05d}.npz").exists()
+    assert 4 <= len(history(folder, "dcgan_mnist")) - 1 == int(told[1]) < 24
+    assert run(folder, "dcgan_mnist", "--resume")[::2] == (0, "")
+    assert_same_run(folder, expected, "dcgan_mnist")
+
+
 def test_a_file_that_cannot_grow(uninterrupted):
     """A limit on the size of files makes the kernel itself fail a write in the middle."""
     folder = uninterrupted("dcgan_mnist", *QUICK).parent / "limited"

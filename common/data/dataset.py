@@ -257,7 +257,7 @@ def _numbered(
             f"{', '.join(map(str, others[:5]))}: give a data set whose two parts belong together"
         )
     if part == "train" and not quiet:
-        if classes.dtype.kind in "US" or classes[-1] != len(classes) - 1:
+        if not np.array_equal(classes, np.arange(len(classes))):
             print(f"{path}: {_table(classes)}", flush=True)
         if counts.mean() < _FEW_IMAGES:
             _warn(

@@ -71,11 +71,16 @@ def resized(images: Iterable[np.ndarray], image_size: int) -> np.ndarray:
 
 def _folder_of(folder: Path, part: str) -> Path:
     """The folder of a part, if the data set has parts; else all of it is for training."""
-    folders = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    inside = [path for path in visible(folder.iterdir(), folder) if path.is_dir()]
+    folders = {path.name.lower(): path for path in inside}
     found = {
         name: next((folders[word] for word in words if word in folders), None)
         for name, words in _PARTS.items()
     }
+    if found["train"] and _pictures_in(found["train"]):
+        others = set(inside) - set(found.values())
+        if any(_pictures_in(other) for other in others):  # of trains, a class among others
+            found = dict.fromkeys(_PARTS)
     if part == "train":
         return found["train"] or folder
     if not (found["train"] and found["test"]):

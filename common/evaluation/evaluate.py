@@ -38,9 +38,8 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     Raises:
         UserError: The generator draws NaN, the files cannot be written, or as `make_evaluator`.
     """
-    file = free_name(options.outdir / "test_outputs" / "evaluation.json", ".png")
+    file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)
-    check_writable(file.with_suffix(".png"))
     show = resolve_show(options.show)
     train_part = load_data(options.data, image_size=options.image_size)
     evaluator = make_evaluator(generator, options, train_part)
@@ -60,6 +59,8 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     } | metrics
 
     print(table(report))
+    # only now, because another evaluation may have ended meanwhile
+    file = free_name(file, ".png")
     write_file(file, (json.dumps(report, indent=2) + "\n").encode())
     picture = file.with_suffix(".png")
     plot_report(report, found, picture)

@@ -51,7 +51,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     towards the biased one (divided by N). D's fakes are drawn with these statistics: with the
     biased variance the losses of a DCGAN are off by 0.5% within 20 steps from the same start, with
     this layer by 0.004%. The kernel is also a little faster. For inputs of other ranks, such as the
-    output of a Dense layer, Keras 2 and Keras 3 compute the same.
+    output of a Dense layer, Keras 2 and Keras 3 compute the same. Along other axes than the last
+    this layer is Keras 3's.
 
     Weights and settings are those of Keras's own layer. An .h5 file holds no more than that and
     names it as that layer, so it opens without this project.
@@ -71,7 +72,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         Returns:
             A tensor of the shape and dtype of `inputs`.
         """
-        if len(inputs.shape) != 4:
+        if len(inputs.shape) != 4 or self.axis not in (-1, 3):
             return super().call(inputs, training=training)
         training = bool(training and self.trainable)
         if training and self.synchronized:
@@ -79,8 +80,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         else:
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
                 x=inputs,
-                scale=self.gamma,
-                offset=self.beta,
+                scale=self.gamma if self.scale else tf.ones_like(self.moving_mean),
+                offset=self.beta if self.center else tf.zeros_like(self.moving_mean),
                 mean=[] if training else self.moving_mean,
                 variance=[] if training else self.moving_variance,
                 epsilon=self.epsilon,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import warnings
 from contextlib import redirect_stdout
@@ -40,7 +41,7 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
         UserError: It is there already, it cannot be written, or a page cannot draw with one of the
             generator's layers.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # `Path.is_dir` raises where a folder may not be searched
         raise UserError(
             f"argument --export: {path} is a folder that is there already: move it away, or give "
             "another name"

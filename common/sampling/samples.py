@@ -175,11 +175,12 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     """
     if options.output and not options.overwrite:
         refuse_to_replace(options.output, "--output")
-    file = options.output or free_name(_default_file(options))
-    check_writable(file)
+    check_writable(options.output or _default_file(options))
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
     check_finite(images, options.generator)
+    # only now, because another program may have drawn meanwhile
+    file = options.output or free_name(_default_file(options))
     if kind_of(file) == ".npz":
         arrays = {"images": images}
         if samples.noise_class is not None:

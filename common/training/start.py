@@ -14,6 +14,7 @@ import numpy as np
 from common.data.dataset import PROJECT, checksum, load_data, load_images
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
+from common.files import exists
 from common.flags import FIXED
 from common.gpu import unused_gpu
 from common.options import FLAGS, Options, check_needs, named
@@ -168,7 +169,7 @@ def _has_test_part(options: Options) -> bool:
 def _following(options: Options, settings: Settings, load: Load) -> tuple[Options, Data]:
     """The options of a worker that is not the chief: the chief's, except where its data is."""
     path = PROJECT / settings.flags["data"]
-    if "data" in options.given or not path.exists():
+    if "data" in options.given or not exists(path):
         path = options.data
     data = load(path, image_size=settings.flags["image_size"])
     if checksum(*data) != settings.data_sha256:

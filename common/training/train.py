@@ -23,6 +23,7 @@ from common.pictures import resolve_show, show_picture
 from common.runs.best import read_best
 from common.runs.checkpoints import TrainingState
 from common.runs.run import Run
+from common.training.callbacks.base import print_line
 from common.training.callbacks.best import KeepBest
 from common.training.callbacks.curves import DrawCurves
 from common.training.callbacks.grid import EARLY, SampleGrid
@@ -225,7 +226,7 @@ def _print_best(run: Run) -> None:
         file, which = folder.best, f": {folder.best}, of step {best.steps}"
         figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
     draw = command(run.options.program, f"--generator={file}")
-    print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
+    print_line(f"best generator{which} ({figures}). Draw with it: {draw}")
 
 
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:
@@ -233,7 +234,7 @@ def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None)
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     print(
         f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"
-        f"resume with: {command(run.options.program, *run.options.to_resume())}",
+        f"resume with: {command(run.options.program, *run.options.to_resume(run.settings.flags))}",
         file=sys.stderr,
     )
     by_callback = state.step.adversarial.stop_training and not number

@@ -101,7 +101,7 @@ class KeepBest(StepCallback):
         if steps == candidates[0]:
             self._set_best(Best(steps, SAMPLES, {steps: metrics["frechet_distance"]}))
             line += f"; the lowest so far: {self.folder.best}"
-        print(f"after {steps} steps: {line}", flush=True)
+        self.say(f"after {steps} steps: {line}")
 
     def decide(self) -> None:
         """Compares the candidates and the last generator, with which the run has ended.

@@ -67,7 +67,7 @@ class LogLine(StepCallback):
         """Prints the line at multiples of the interval, and for the last step."""
         steps = self.step + 1
         if steps % self.interval == 0 or steps == self.train_steps:
-            print(self.LINE % {"step": self.step, **logs}, flush=True)
+            self.say(self.LINE % {"step": self.step, **logs})
 
 
 class _Bar(Progress):
