@@ -23,10 +23,13 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH_SIZE = 64
+# What workers print besides answers.
+ERRORS = Path("scaling.txt")
 # name: (workers that share a step, global batch size)
 CONFIGURATIONS = {
     "one worker, batch 64": (1, BATCH_SIZE),
@@ -111,7 +114,7 @@ def spawn(configuration: str, cores: list[int]) -> list[subprocess.Popen]:
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=ERRORS.open("a"),
                 text=True,
             )
         )
@@ -120,13 +123,15 @@ def spawn(configuration: str, cores: list[int]) -> list[subprocess.Popen]:
 
 def turn(processes: list[subprocess.Popen], steps: int) -> tuple[float, float]:
     """One turn of a configuration: its mean ms a step, and bytes over loopback."""
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(f"{steps}\n")
-        process.stdin.flush()
-    answers = [process.stdout.readline() for process in processes if process.stdout]
-    if not all(answers):
-        sys.exit(f"a worker has failed: see echo 1 | python {__file__} --serve 0 64")
+    answers = []
+    with suppress(BrokenPipeError):  # of a worker that has failed, and gives no answer either
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{steps}\n")
+            process.stdin.flush()
+        answers = [process.stdout.readline() for process in processes if process.stdout]
+    if not answers or not all(answers):
+        sys.exit(f"a worker has failed: see {ERRORS}")
     ms, sent = zip(*(map(float, answer.split()) for answer in answers), strict=True)
     return statistics.mean(ms), max(sent)
 

@@ -12,6 +12,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -143,6 +144,10 @@ def main() -> None:
     packages = ["tensorflow", "keras", "tf-keras"]
     if importlib.util.find_spec("torch"):
         names += variants.TORCH_VARIANTS
+        if shutil.which("g++"):
+            names += variants.TORCH_COMPILED
+        else:
+            print("PyTorch compiles with g++, which was not found: left out", file=sys.stderr)
         packages.append("torch")
     peak_names = [name for name in variants.PEAKS if variants.precision_of(name) in precisions]
     workers = measure([*names, *peak_names], options.rounds, options.steps)

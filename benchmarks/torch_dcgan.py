@@ -1,4 +1,4 @@
-"""The chapter's DCGAN and its alternating step in PyTorch, eager, for comparison of speed.
+"""The chapter's DCGAN and its alternating step in PyTorch, for comparison of speed.
 
 Shapes, operations and the order of the step are those of `dcgan_mnist.py`. Where a stride of 2
 leaves a choice, an image's border is padded by two pixels on each side, which is PyTorch's way, and
@@ -39,7 +39,7 @@ def discriminator() -> nn.Module:
 
 
 def alternating_steps(
-    images: np.ndarray, batch_size: int, precision: str
+    images: np.ndarray, batch_size: int, precision: str, compiled: bool
 ) -> Callable[[int], object]:
     """Builds the two networks, in the channels-last layout.
 
@@ -47,6 +47,8 @@ def alternating_steps(
         images: uint8 of shape (N, 28, 28).
         batch_size: Real images a step.
         precision: "float32", or "bfloat16" with PyTorch's automatic mixed precision.
+        compiled: Whether networks, on a GPU with CUDA graphs, and optimizers are compiled. That
+            needs a C++ compiler.
 
     Returns:
         A function that takes as many steps as it is told to.
@@ -58,6 +60,11 @@ def alternating_steps(
     d = discriminator().to(device, memory_format=torch.channels_last)
     g_optimizer = torch.optim.RMSprop(g.parameters(), lr=1e-4, alpha=0.9, eps=1e-7)
     d_optimizer = torch.optim.RMSprop(d.parameters(), lr=2e-4, alpha=0.9, eps=1e-7)
+    draw, judge = g, d
+    if compiled:
+        draw, judge = (torch.compile(network, mode="reduce-overhead") for network in (g, d))
+        for optimizer in (g_optimizer, d_optimizer):
+            optimizer.step = torch.compile(optimizer.step)
     real_images = torch.from_numpy(images[:, np.newaxis]).to(device)
     ones = torch.ones(batch_size, 1, device=device)
     ones_and_zeros = torch.cat([ones, torch.zeros_like(ones)])
@@ -81,21 +88,23 @@ def alternating_steps(
         return [loss.detach(), ((p > 0.5) == (y > 0.5)).float().mean()]
 
     def step() -> torch.Tensor:
+        if compiled:
+            torch.compiler.cudagraph_mark_step_begin()
         picked = torch.from_numpy(rng.integers(0, len(images), batch_size)).to(device)
         real = real_images[picked].float() / 255
         d.requires_grad_(True)
         g.eval()
         with computing():
             with torch.no_grad():
-                fake = g(noise()).float()
+                fake = draw(noise()).float()
             x = torch.cat([real, fake]).to(memory_format=torch.channels_last)
-            logits = d(x)
+            logits = judge(x)
         d_figures = learn(d_optimizer, logits, ones_and_zeros)
 
         d.requires_grad_(False)
         g.train()
         with computing():
-            logits = d(g(noise()))
+            logits = judge(draw(noise()))
         return torch.stack(d_figures + learn(g_optimizer, logits, ones))
 
     def take(steps: int) -> None:

@@ -106,12 +106,12 @@ def networks(image_size: int = 28, dtype: str = "float32") -> tuple[Any, Any]:
     )
 
 
-def pytorch(precision: str = "float32") -> Steps:
+def pytorch(precision: str = "float32", compiled: bool = False) -> Steps:
     """The same step as PyTorch's users take it."""
     import torch_dcgan
 
     images, batch_size = _images()
-    return torch_dcgan.alternating_steps(images, batch_size, precision)
+    return torch_dcgan.alternating_steps(images, batch_size, precision, compiled)
 
 
 def matrices(precision: str, tf32: bool = True) -> Steps:
@@ -189,6 +189,10 @@ TORCH_VARIANTS: dict[str, Callable[[], Steps]] = {
     "PyTorch, eager": pytorch,
     "PyTorch, eager, bfloat16": lambda: pytorch("bfloat16"),
 }
+TORCH_COMPILED: dict[str, Callable[[], Steps]] = {
+    "PyTorch, compiled": lambda: pytorch(compiled=True),
+    "PyTorch, compiled, bfloat16": lambda: pytorch("bfloat16", compiled=True),
+}
 # One filter a layer, images of 4 x 4 pixels, one at a time: what is left is the host's work for a
 # step, for which a fast device would wait.
 SMALL_VARIANTS: dict[str, Callable[[], Steps]] = {
@@ -202,7 +206,7 @@ PEAKS: dict[str, Callable[[], Steps]] = {
     "matrices, float16": lambda: matrices("float16"),
     f"matrices, {NO_TF32}": lambda: matrices("float32", tf32=False),
 }
-ALL = VARIANTS | GPU_VARIANTS | TORCH_VARIANTS | SMALL_VARIANTS | PEAKS
+ALL = VARIANTS | GPU_VARIANTS | TORCH_VARIANTS | TORCH_COMPILED | SMALL_VARIANTS | PEAKS
 
 
 def precision_of(name: str) -> str:

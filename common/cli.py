@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from common.errors import MAX_QUOTED, UserError
+from common.errors import MAX_QUOTED, UserError, discard_output
 from common.flags import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
 from common.options import FLAGS, Options, check_flags
 
@@ -110,9 +110,7 @@ class CommandParser(argparse.ArgumentParser):
                 "message, and start all workers again with --resume"
             )
         except BrokenPipeError:
-            # The reader of the output, such as `head`, has ended. Python flushes at exit, which
-            # must not fail again:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()  # its reader, such as `head`, has ended
             self.exit(1)
         except OSError as error:
             # of stdout; files have messages of their own

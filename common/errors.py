@@ -1,4 +1,7 @@
-"""The error that a user can fix."""
+"""The error that a user can fix, and output that nobody reads."""
+
+import os
+import sys
 
 # Characters of something given that a message quotes at most.
 MAX_QUOTED = 200
@@ -27,3 +30,11 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without a number, and without the file, which we name ourselves
     return (str(error).splitlines() or [type(error).__name__])[0][:MAX_QUOTED]
+
+
+def discard_output() -> None:
+    """Sends what is printed from here on nowhere, because its reader has ended.
+
+    Python flushes at exit, which must not fail again.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

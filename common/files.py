@@ -149,18 +149,42 @@ def refuse_to_replace(path: Path, flag: str) -> None:
         )
 
 
-def free_name(path: Path, *suffixes: str) -> Path:
-    """A name that no file has yet, made from one that the user did not choose.
+@contextmanager
+def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
+    """An empty file of a name that none has yet, made from one that the user did not choose.
+
+    So two programs that write at the same time do not take the same name. If the file is still
+    empty when the context ends, it is removed.
 
     Args:
         path: The name to take if it is free; else `00000-1.png`, `00000-2.png`, ...
         suffixes: Of files that go with it, which have to be free as well.
+
+    Raises:
+        UserError: The file cannot be made.
     """
     free, number = path, 0
-    while any(exists(free.with_suffix(suffix)) for suffix in (path.suffix, *suffixes)):
+    while any(exists(free.with_suffix(suffix)) for suffix in suffixes) or not _made(free):
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
-    return free
+    try:
+        yield free
+    finally:
+        with suppress(OSError):  # somebody may have removed it
+            if not free.stat().st_size:
+                free.unlink()
+
+
+def _made(path: Path) -> bool:
+    """Creates an empty file, unless there is one of that name."""
+    if exists(path):
+        return False
+    with writing(path):
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            return False
+    return True
 
 
 def numbered_files(folder: Path, suffix: str) -> list[Path]:

@@ -40,9 +40,10 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
 
     Raises:
         UserError: No run has reached a stage, one cannot be compared with the results that exist,
-            or a file cannot be read or written. Then no result has changed.
+            or a file cannot be read; then nothing is written. Or a file cannot be written.
     """
     found = read(results, names)
+    compared = _by_file(found, results)
     reached, pictures = False, {}
     for config in sorted(runs.glob("*/*/config.json")):
         folder = RunFolder(config.parent)
@@ -62,6 +63,8 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
             continue
         reached = True
         seeds, seed = found.setdefault(folder.name, {}), result["flags"]["seed"]
+        compared[folder.path] = result
+        _check_comparable(compared)
         if seed in seeds and seeds[seed]["steps"] > result["steps"]:
             print(f"{folder}: left out, its result tells of {seeds[seed]['steps']:,} steps")
             continue
@@ -69,7 +72,6 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
         pictures[folder.name, seed] = _picture(folder, stages)
     if not reached:
         raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
-    _check_comparable(found)
     for (name, seed), picture in pictures.items():
         write_file(result_file(results, name, seed), as_json(found[name][seed]))
         if picture:
@@ -88,21 +90,28 @@ def read(results: Path, names: Iterable[str]) -> Results:
         if runs:
             found[name] = {run["flags"]["seed"]: run for run in runs}
             found[name] = dict(sorted(found[name].items()))
-    _check_comparable(found)
+    _check_comparable(_by_file(found, results))
     return found
 
 
-def _check_comparable(found: Results) -> None:
-    settings: dict[str, str] = {}  # and the first result that has them
-    for name, of_seeds in found.items():
-        for seed, run in of_seeds.items():
-            flags = {x: value for x, value in run["flags"].items() if x not in _MAY_DIFFER}
-            settings.setdefault(json.dumps(flags), f"{name}, seed {seed}")
+def _by_file(found: Results, results: Path) -> dict[Path, dict[str, Any]]:
+    return {
+        result_file(results, name, seed): run
+        for name, runs in found.items()
+        for seed, run in runs.items()
+    }
+
+
+def _check_comparable(runs: dict[Path, dict[str, Any]]) -> None:
+    settings: dict[str, Path] = {}  # and where they were found first
+    for path, run in runs.items():
+        flags = {name: value for name, value in run["flags"].items() if name not in _MAY_DIFFER}
+        settings.setdefault(json.dumps(flags), path)
     if len(settings) > 1:
         one, other = list(settings.values())[:2]
         raise UserError(
             f"{one} and {other} have other flags than variant, seed and steps, so they cannot be "
-            "compared: train the one with the flags of the other"
+            "compared: move one away, or train it with the flags of the other"
         )
 
 

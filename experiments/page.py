@@ -22,7 +22,7 @@ COLUMNS = (
     *("adversarial loss", "warnings"),
 )
 _LOSSES = ("discriminator_loss", "discriminator_loss_deviation", "adversarial_loss")
-# A run fails as long as its recall reads so: no image of the test set is like one of its own.
+# A run fails as long as its recall reads so: hardly a test image is like one of its own.
 _NO_RECALL = "0.00"
 NOTHING_YET = "There are no results yet."
 

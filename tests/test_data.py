@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import struct
 import zipfile
 
@@ -325,15 +326,19 @@ def test_parts_of_pictures(pictures, small_data):
     assert_same(load_data(whole, "test"), (small_data[0][:1], [1]))
 
 
-def test_a_class_may_be_called_train(pictures, small_data):
-    """Beside other classes, of buses for example; not beside class folders within it."""
-    for name in ("Train", "test"):
-        (pictures / name).mkdir()
-        Image.fromarray(small_data[0][0]).save(pictures / name / "1.png")
+def test_a_class_may_be_called_train(pictures, small_data, capsys):
+    """Beside other classes, of buses for example; not beside class folders or a test part."""
+    (pictures / "Train").mkdir()
+    Image.fromarray(small_data[0][0]).save(pictures / "Train" / "1.png")
     _, labels = load_data(pictures)
-    np.testing.assert_array_equal(np.bincount(labels), [1, 20, 20, 1])
-    with pytest.raises(UserError, match="has no test images"):
-        load_data(pictures, "test")
+    np.testing.assert_array_equal(np.bincount(labels), [1, 20, 20])
+    assert f"{pictures}: Train is taken for a class, like " in capsys.readouterr().out
+    for name in ("val", "test"):
+        shutil.copytree(pictures / "Train", pictures / name)
+        images, labels = load_images(pictures)
+        assert (len(images), labels) == (1, None)
+    for name in ("val", "test"):
+        shutil.rmtree(pictures / name)
     for name in ("cats", "dogs"):
         (pictures / name).rename(pictures / "Train" / name)
     assert len(load_data(pictures)[0]) == 40

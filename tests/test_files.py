@@ -14,7 +14,7 @@ from common.errors import UserError
 from common.evaluation.classifier import classifier_for
 from common.files import (
     check_writable,
-    free_name,
+    new_file,
     refuse_to_replace,
     remove_partials,
     write_file,
@@ -125,11 +125,13 @@ def test_remove_partials(tmp_path):
 
 def test_no_file_is_replaced_by_surprise(tmp_path):
     file = tmp_path / "00000.png"
-    assert free_name(file) == file
     refuse_to_replace(file, "--output")
-    file.touch()
+    with new_file(file) as first, new_file(file) as second:
+        assert (first, second) == (file, tmp_path / "00000-1.png")
+        first.write_text("written")
+    assert list(tmp_path.iterdir()) == [file]  # nothing was written to the second
     (tmp_path / "00000-1.json").touch()
-    assert free_name(file) == tmp_path / "00000-1.png"
-    assert free_name(file, ".json") == tmp_path / "00000-2.png"
+    with new_file(file, ".json") as third:
+        assert third == tmp_path / "00000-2.png"
     with pytest.raises(UserError, match=r"--output: .*00000.png is there already.*--overwrite"):
         refuse_to_replace(file, "--output")

@@ -2,6 +2,7 @@
 
 import gzip
 
+import keras
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -179,3 +180,15 @@ def test_the_sample_distance_is_that_of_pairs():
     distance = sample_distance(digits[..., np.newaxis])
     assert distance == pytest.approx(pdist(digits.reshape(-1, 784)).mean() / 28)
     assert 0.25 < distance < 0.4  # what a healthy generator comes near to
+
+
+def test_layers_of_blocks_are_watched():
+    """Also where those of two blocks have the same name."""
+    inputs = keras.Input((4,))
+    blocks = [keras.Model(x, keras.layers.Dense(4, name="same")(x)) for x in [inputs, inputs]]
+    x = keras.Sequential([keras.Sequential([keras.layers.Dense(4, name="inner")])])(inputs)
+    for block in blocks:
+        x = block(x)
+    kernels = health._kernels(keras.Model(inputs, x))
+    assert [name for name, _ in kernels] == ["inner", "same", "same"]
+    assert not np.array_equal(kernels[1][1], kernels[2][1])

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from common import runtime
+from common.gan.keras2 import BatchNormalization
 from common.gan.models import compile_model
-from common.gan.saving import save_generator
+from common.gan.saving import in_float32, save_generator
 from common.options import PRECISIONS
 from conftest import ENVIRONMENT, ROOT, Gan, randomized
 
@@ -27,6 +28,32 @@ def test_convolutions_alone_compute_in_it(gan, precision):
             assert layer.compute_dtype == expected, layer.name
         assert network.output.dtype == "float32"
         assert {weight.dtype for weight in network.weights} == {"float32"}
+
+
+def networks_of_blocks(dtype):
+    """A generator of a block that begins with a convolution, and a network around it."""
+    inputs = keras.Input((2, 2, 3))
+    convolution = keras.layers.Conv2DTranspose(4, 3, strides=2, padding="same", dtype=dtype)
+    block = keras.Sequential([convolution, BatchNormalization()])
+    generator = keras.Model(inputs, block(inputs), name="generator")
+    return generator, keras.Model(inputs, generator(inputs))
+
+
+def test_a_block_in_float16_gets_a_loss_scale():
+    for dtype, scaled in (("float32", False), ("float16", True)):
+        _, around = networks_of_blocks(dtype)
+        compile_model(around, 1e-4, 0)
+        assert isinstance(around.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+
+
+def test_a_block_is_saved_in_float32():
+    generator, expected = (networks_of_blocks(x)[0] for x in ("mixed_bfloat16", "float32"))
+    expected.set_weights(generator.get_weights())
+    found = in_float32(generator)
+    assert "float16" not in found.to_json()
+    inputs = np.random.default_rng(0).normal(size=(2, 2, 2, 3)).astype(np.float32)
+    np.testing.assert_array_equal(found(inputs), expected(inputs))
+    assert not np.array_equal(generator(inputs), expected(inputs))
 
 
 @pytest.mark.slow

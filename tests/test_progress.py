@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import termios
 
@@ -14,7 +15,7 @@ import pyte
 import pytest
 from rich.console import Console
 
-from common.runs.history import StepRecord
+from common.runs.history import StepRecord, read_history
 from common.training.callbacks.progress import LogLine, ProgressBar
 from common.training.loop import run_steps
 from processes import run, spawn
@@ -194,3 +195,22 @@ def test_quiet(data, tmp_path):
     assert run(tmp_path, "cgan_mnist", *flags(data, "--quiet", "--overwrite")) == (0, "", "")
     assert (tmp_path / "cgan_mnist.h5").exists()
     assert (tmp_path / "cgan_mnist" / "evolution.gif").exists()
+
+
+def test_a_terminal_that_is_closed(data, tmp_path):
+    """A signal ends the run in good order all the same."""
+    master, slave = pty.openpty()
+    endless = flags(data, "--train-steps=1000000")
+    # multiprocessing, which tests use, would fail itself if it could not write errors
+    terminal = {"terminal": os.ttyname(slave), "errors_too": False}
+    process = spawn(tmp_path, "cgan_mnist", *endless, environment={"TERM": "xterm"}, **terminal)
+    written = b""
+    while b"ms/step" not in written:
+        written += os.read(master, 65536)
+    os.close(slave)
+    os.close(master)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 128 + signal.SIGTERM
+    steps = len(read_history(tmp_path / "cgan_mnist" / "history.csv"))
+    assert (tmp_path / "cgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
+    assert (tmp_path / "cgan_mnist.h5").exists()

@@ -126,7 +126,7 @@ def test_it_samples_evaluates_and_exports(program, folder, capsys):
     program.main([*common, "--evaluate", "--samples=100", f"--data={folder / 'set.npz'}"])
     report = json.loads((folder / "test_outputs" / "evaluation.json").read_text())
     assert np.isfinite(report["generated"]["frechet_distance"])
-    # a page knows no blocks, and says so
+    # a page knows no blocks
     for kind in ("keras",) if program.__name__ == "my_blocks" else ("keras", "html"):
         program.main(["-g", file, "--export", str(folder / f"g.{kind}")])
         (folder / f"g.{kind}").unlink()

@@ -77,10 +77,12 @@ def _folder_of(folder: Path, part: str) -> Path:
         name: next((folders[word] for word in words if word in folders), None)
         for name, words in _PARTS.items()
     }
-    if found["train"] and _pictures_in(found["train"]):
-        others = set(inside) - set(found.values())
-        if any(_pictures_in(other) for other in others):  # of trains, a class among others
-            found = dict.fromkeys(_PARTS)
+    if found["train"] and not found["test"] and _pictures_in(found["train"]):
+        others = [path.name for path in inside if path != found["train"] and _pictures_in(path)]
+        if others:
+            if part == "train":
+                print(f"{folder}: {found['train'].name} is taken for a class, like {others[0]}")
+            found["train"] = None
     if part == "train":
         return found["train"] or folder
     if not (found["train"] and found["test"]):

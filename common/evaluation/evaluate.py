@@ -18,7 +18,7 @@ from common.data.dataset import checksum, load_data, name_of
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import nearest, prdc
 from common.evaluation.report import NearestTrainingImages, plot_report, table
-from common.files import check_writable, free_name, write_file
+from common.files import check_writable, new_file, write_file
 from common.gan.batches import RealImages, check_finite, generate, labels_of, scaled
 from common.options import Options
 from common.pictures import resolve_show, show_picture
@@ -59,11 +59,10 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     } | metrics
 
     print(table(report))
-    # only now, because another evaluation may have ended meanwhile
-    file = free_name(file, ".png")
-    write_file(file, (json.dumps(report, indent=2) + "\n").encode())
-    picture = file.with_suffix(".png")
-    plot_report(report, found, picture)
+    with new_file(file, ".png") as file:
+        write_file(file, (json.dumps(report, indent=2) + "\n").encode())
+        picture = file.with_suffix(".png")
+        plot_report(report, found, picture)
     print(f"\nwritten to {file} and {picture}")
     if show:
         show_picture(picture)

@@ -106,7 +106,16 @@ def copy_of(network: keras.Model, copied: Callable[[keras.Layer], keras.Layer]) 
         network: The network.
         copied: Makes what stands in the place of a layer, also of one in a network within it.
     """
-    copy = keras.models.clone_model(network, clone_function=copied, recursive=True)
+
+    def copied_part(part: keras.Layer) -> keras.Layer:
+        if isinstance(part, keras.Sequential):
+            # not cloned, because its input would keep the dtype of its first layer
+            return keras.Sequential([copied_part(x) for x in part.layers], name=part.name)
+        if isinstance(part, keras.Model):
+            return keras.models.clone_model(part, clone_function=copied_part)
+        return copied(part)
+
+    copy = keras.models.clone_model(network, clone_function=copied_part)
     copy.set_weights(network.get_weights())
     return copy
 

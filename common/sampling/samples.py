@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 
 from common.errors import UserError
-from common.files import check_writable, free_name, kind_of, packed, refuse_to_replace, write_file
+from common.files import check_writable, kind_of, new_file, packed, refuse_to_replace, write_file
 from common.gan.batches import Latent, check_finite, generate, labels_of, one_hot
 from common.options import MAX_SAMPLES, Options
 from common.pictures import (
@@ -179,8 +180,16 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
     check_finite(images, options.generator)
-    # only now, because another program may have drawn meanwhile
-    file = options.output or free_name(_default_file(options))
+    with (
+        nullcontext(options.output) if options.output else new_file(_default_file(options)) as file
+    ):
+        _write(file, images, samples)
+    print(f"written to {file}", flush=True)
+    if show and kind_of(file) == ".png":
+        show_picture(file)
+
+
+def _write(file: Path, images: np.ndarray, samples: Samples) -> None:
     if kind_of(file) == ".npz":
         arrays = {"images": images}
         if samples.noise_class is not None:
@@ -194,9 +203,6 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
         save_animation([*frames, *frames[-2:0:-1]], file, _MILLISECONDS, _MILLISECONDS)
     else:
         save_picture(image_grid(images, samples.columns), file)
-    print(f"written to {file}", flush=True)
-    if show and kind_of(file) == ".png":
-        show_picture(file)
 
 
 def _default_file(options: Options) -> Path:

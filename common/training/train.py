@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ from common.pictures import resolve_show, show_picture
 from common.runs.best import read_best
 from common.runs.checkpoints import TrainingState
 from common.runs.run import Run
-from common.training.callbacks.base import print_line
+from common.training.callbacks.base import StepCallback
 from common.training.callbacks.best import KeepBest
 from common.training.callbacks.curves import DrawCurves
 from common.training.callbacks.grid import EARLY, SampleGrid
@@ -95,7 +95,7 @@ def train(
         if workers.is_chief:
             _finish(state, run, keep_best)
     if len(state.history) < options.train_steps:
-        _exit_stopped(run, state, stop.signal)
+        _exit_stopped(run, state, stop.signal or _unread(of_every_run))
     if show:
         show_picture(run.folder.grid(len(state.history)))
 
@@ -208,7 +208,8 @@ def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
     if keep_best:
         if len(state.history) == run.options.train_steps:
             keep_best.decide()
-        _print_best(run)
+        with keep_best.printing():
+            _print_best(run)
 
 
 def _print_best(run: Run) -> None:
@@ -226,17 +227,25 @@ def _print_best(run: Run) -> None:
         file, which = folder.best, f": {folder.best}, of step {best.steps}"
         figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
     draw = command(run.options.program, f"--generator={file}")
-    print_line(f"best generator{which} ({figures}). Draw with it: {draw}")
+    print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
+
+
+def _unread(callbacks: list[keras.callbacks.Callback]) -> signal.Signals | None:
+    """SIGPIPE, which ends other programs whose output nobody reads, if it was so with this one."""
+    unread = any(x.unread for x in callbacks if isinstance(x, StepCallback))
+    return signal.SIGPIPE if unread else None
 
 
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:
     """Ends the program before the run's last step, and says how to resume it."""
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
-    print(
-        f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"
-        f"resume with: {command(run.options.program, *run.options.to_resume(run.settings.flags))}",
-        file=sys.stderr,
-    )
+    again = command(run.options.program, *run.options.to_resume(run.settings.flags))
+    with suppress(OSError):  # the terminal may have been closed
+        print(
+            f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"
+            f"resume with: {again}",
+            file=sys.stderr,
+        )
     by_callback = state.step.adversarial.stop_training and not number
     # if neither has ended it, a signal has come to another worker
     sys.exit(0 if by_callback else 128 + (number or signal.SIGTERM))

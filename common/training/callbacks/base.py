@@ -1,4 +1,4 @@
-"""A callback that knows the step of the whole run, and prints.
+"""A callback that knows the step of the whole run, and may print.
 
 Callbacks are ordinary Keras callbacks. An epoch is one save interval; a batch is one step.
 """
@@ -6,28 +6,12 @@ Callbacks are ordinary Keras callbacks. An epoch is one save interval; a batch i
 from __future__ import annotations
 
 import errno
-import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 
-
-def print_line(line: str) -> bool:
-    """Prints a line at once.
-
-    Returns:
-        Whether somebody may read it. A pipe whose reader has ended, or a terminal that has been
-        closed, must not cost a run the steps since its last checkpoint.
-    """
-    try:
-        print(line, flush=True)
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):
-            raise
-        # Python flushes at exit, which must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+from common.errors import discard_output
 
 
 class StepCallback(keras.callbacks.Callback):
@@ -35,9 +19,11 @@ class StepCallback(keras.callbacks.Callback):
 
     Attributes:
         step: The number of the current step, from 0.
+        unread: Whether nobody reads the output any more.
     """
 
     step = 0
+    unread = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Notes how many steps the earlier epochs had."""
@@ -47,7 +33,19 @@ class StepCallback(keras.callbacks.Callback):
         """Counts this step."""
         self.step = self._first_step + batch
 
-    def say(self, line: str) -> None:
-        """Prints a line; where nobody reads it any more, the run ends after this step."""
-        if not print_line(line):
-            self.model.stop_training = True
+    @contextmanager
+    def printing(self) -> Iterator[None]:
+        """A context for what prints: if nobody reads it any more, the run ends after this step.
+
+        In good order, with all its callbacks: a pipe whose reader has ended, or a terminal that has
+        been closed, must not cost the steps since the last checkpoint.
+        """
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            discard_output()
+            self.unread = True
+            if self.model is not None:
+                self.model.stop_training = True

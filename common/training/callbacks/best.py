@@ -101,7 +101,8 @@ class KeepBest(StepCallback):
         if steps == candidates[0]:
             self._set_best(Best(steps, SAMPLES, {steps: metrics["frechet_distance"]}))
             line += f"; the lowest so far: {self.folder.best}"
-        self.say(f"after {steps} steps: {line}")
+        with self.printing():
+            print(f"after {steps} steps: {line}", flush=True)
 
     def decide(self) -> None:
         """Compares the candidates and the last generator, with which the run has ended.

@@ -99,9 +99,9 @@ class Health(StepCallback):
         if len(self.history) - self._remembered_at >= FEWEST_STEPS:
             for network, before in zip(self.networks, self._before, strict=True):
                 unchanged = [
-                    layer
-                    for layer, kernel in _kernels(network).items()
-                    if np.array_equal(kernel, before[layer])
+                    name
+                    for (name, kernel), (_, earlier) in zip(_kernels(network), before, strict=True)
+                    if np.array_equal(kernel, earlier)
                 ]
                 if unchanged:
                     self._warn(
@@ -118,7 +118,8 @@ class Health(StepCallback):
     def _warn(self, kind: str, meaning: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
-            print(f"warning: after {self.step + 1} steps {kind}: {meaning}", file=sys.stderr)
+            with self.printing():
+                print(f"warning: after {self.step + 1} steps {kind}: {meaning}", file=sys.stderr)
 
 
 def sample_distance(images: np.ndarray) -> float:
@@ -134,8 +135,10 @@ def sample_distance(images: np.ndarray) -> float:
     return float(np.sqrt(((images[one] - images[other]) ** 2).mean(axis=(1, 2, 3))).mean())
 
 
-def _kernels(network: keras.Model) -> dict[str, np.ndarray]:
-    """The kernels of a network by the paths of their layers: names, or `block/name` in a block."""
-    return {
-        layer.path: layer.kernel.numpy() for layer in layers_of(network) if hasattr(layer, "kernel")
-    }
+def _kernels(network: keras.Model) -> list[tuple[str, np.ndarray]]:
+    """The kernels of a network, each with the name of its layer."""
+    return [
+        (layer.name, layer.kernel.numpy())
+        for layer in layers_of(network)
+        if hasattr(layer, "kernel")
+    ]

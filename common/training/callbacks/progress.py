@@ -67,7 +67,8 @@ class LogLine(StepCallback):
         """Prints the line at multiples of the interval, and for the last step."""
         steps = self.step + 1
         if steps % self.interval == 0 or steps == self.train_steps:
-            self.say(self.LINE % {"step": self.step, **logs})
+            with self.printing():
+                print(self.LINE % {"step": self.step, **logs}, flush=True)
 
 
 class _Bar(Progress):
@@ -133,7 +134,8 @@ class ProgressBar(StepCallback):
 
     def __exit__(self, *_: object) -> None:
         self.draw()
-        self._bar.stop()
+        with self.printing():
+            self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Draws the bar again, twice a second."""
@@ -155,4 +157,5 @@ class ProgressBar(StepCallback):
                 f"D {mean.discriminator_loss:.3f} {mean.discriminator_acc:.0%}, "
                 f"A {mean.adversarial_loss:.3f} {mean.adversarial_acc:.0%}"
             )
-        self._bar.update(self._task, completed=len(self.history), metrics=metrics, refresh=True)
+        with self.printing():
+            self._bar.update(self._task, completed=len(self.history), metrics=metrics, refresh=True)
