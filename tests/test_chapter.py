@@ -51,9 +51,10 @@ def test_steps_are_keras_2s(gan, steps, batch_size):
                 # RMSprop scales up: 20 updates may carry it 20 * 3.2 * 1e-4 in any direction.
                 assert distance / np.sqrt(theirs.size) < 2e-4
             else:
-                # of the way from the start; at most 7e-3 was measured, and 2.4e-2 in the
-                # generator's first layer, whose gradients are the smallest
-                bound = 5e-2 if variable is models[0].weights[0] else 1e-2
+                # of the way from the start; at most 7e-3 was measured with two threads and 1.6e-2
+                # with one, and 2.4e-2 in the generator's first layer, whose gradients are smallest
+                in_first_layer = any(variable is weight for weight in models[0].weights[:2])
+                bound = 5e-2 if in_first_layer else 3e-2
                 assert distance < bound * np.linalg.norm(theirs - first)
 
 

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -55,6 +56,7 @@ def driver(tmp_path_factory):
     return ENVIRONMENT | {"LD_LIBRARY_PATH": str(folder)}
 
 
+@pytest.mark.skipif(find_spec("nvidia") is not None, reason="CUDA's libraries are installed")
 def test_what_a_gpu_lacks_is_said(driver):
     code = SAY.format(pretended=[pretended for pretended, _ in CASES])
     done = subprocess.run(
