@@ -177,8 +177,6 @@ def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
 
 def _made(path: Path) -> bool:
     """Creates an empty file, unless there is one of that name."""
-    if exists(path):
-        return False
     with writing(path):
         try:
             path.open("x").close()

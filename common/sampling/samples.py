@@ -176,13 +176,12 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     """
     if options.output and not options.overwrite:
         refuse_to_replace(options.output, "--output")
-    check_writable(options.output or _default_file(options))
+    wanted = options.output or _default_file(options)
+    check_writable(wanted)
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
     check_finite(images, options.generator)
-    with (
-        nullcontext(options.output) if options.output else new_file(_default_file(options)) as file
-    ):
+    with nullcontext(wanted) if options.output else new_file(wanted) as file:
         _write(file, images, samples)
     print(f"written to {file}", flush=True)
     if show and kind_of(file) == ".png":
