@@ -228,8 +228,8 @@ class Options:
     )
     outdir: Path = flag(
         Path(), path, "DIR",
-        "the folder that {name}/, {name}.h5 and test_outputs/ are written to (default: the "
-        "current one)",
+        "the folder that {name}/, {name}.h5 and test_outputs/ are written to (default: "
+        "%(default)s)",
         modes=ANY,
     )
     show: bool | None = flag(

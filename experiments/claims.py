@@ -13,6 +13,7 @@ same real images and the same noise.
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -39,10 +40,11 @@ from trainings import train_all, train_in_stages
 FOLDER = Path(__file__).resolve().parent
 RESULTS, PAGE = FOLDER / "results", FOLDER / "README.md"
 
-DEFAULTS = {"train_steps": 5000}
+DEFAULTS = {"train_steps": 5000, "outdir": Path("claims")}
 SEEDS = [0, 1, 2]
 # Those of dcgan_mnist.py's flags that --all passes on.
 PASSED_ON = ("train_steps", "engine", "precision", "data", "evaluate_interval")
+WITH_ALL = ("variants", "seeds", *PASSED_ON)
 
 
 class Variant(NamedTuple):
@@ -59,14 +61,14 @@ class Variant(NamedTuple):
     names: dict[str, Any]
 
 
-_BATCH_NORMALIZATION = "with batch normalization in D training does not converge"
+_BATCH_NORMALIZATION = "with batch normalization in D the DCGAN does not converge"
 _TANH = "on MNIST training is usually more stable where G ends in a sigmoid, not in tanh"
 _ADAM = "D converges easily with RMSprop, where the DCGAN paper has Adam"
 
 # In the order in which --all trains them: the clearest cases first, the slowest last.
 VARIANTS = {
     "chapter": Variant(
-        "this DCGAN converges, with digits to recognize after 5,000 steps",
+        "digits can be recognized after 5,000 steps",
         "nothing",
         {},
     ),
@@ -89,7 +91,7 @@ VARIANTS = {
         {"LeakyReLU": changes.normalized_by(changes.OwnStatistics)},
     ),
     "g-strides-late": Variant(
-        "with strides = 2 moved to later layers of G training does not converge",
+        "with strides = 2 moved to later layers of G the DCGAN does not converge",
         "strides of G's layers are 1, 1, 2, 2 instead of 2, 2, 1, 1; as many weights",
         {"Conv2DTranspose": changes.transposed_convolution_late},
     ),
@@ -123,7 +125,7 @@ VARIANTS = {
     "tanh": Variant(
         _TANH,
         "G ends in tanh, and images are in [-1, 1]; so D's first layer, a LeakyReLU of the image, "
-        "is no longer without effect: what is darker than grey differs a fifth as much",
+        "is no longer without effect: it divides differences below mid-grey by five",
         {"build_generator": changes.build_tanh_generator},
     ),
     "tanh-images-as-they-are": Variant(
@@ -154,13 +156,18 @@ VARIANTS = {
 
 
 def variant(name: str) -> AbstractContextManager:
-    """A context in which `dcgan_mnist` is a variant of itself, with a name of its own."""
+    """A context in which `dcgan_mnist` is a variant of itself, with a name of its own.
+
+    Replacing names leaves the program as the chapter has it: without arguments that only
+    experiments would use, and without a copy that could differ in more than it says.
+    """
     parser = Parser(
         name,
         f"Train a variant of the DCGAN, or draw digits with it. Changed: {VARIANTS[name].change}.",
         prog=f"experiments/claims.py {name}",
         defaults=DEFAULTS,
     )
+    parser.epilog = None  # its examples are those of a program that trains in the current folder
     return mock.patch.multiple(
         dcgan_mnist, MODEL_NAME=name, PARSER=parser, train=train_in_stages, **VARIANTS[name].names
     )
@@ -190,13 +197,11 @@ def _command_line() -> CommandParser:
         "--draw", action="store_true", help="draw the page again, from experiments/results/"
     )
     group = parser.add_argument_group("with --all")
-    group.add_argument("--variants", nargs="+", default=[*VARIANTS], help="only these", **names)
-    group.add_argument(
-        "--seeds", nargs="+", type=seed_number, default=SEEDS, metavar="N", help="default: 0 1 2"
-    )
+    group.add_argument("--variants", nargs="+", help="only these", **names)
+    group.add_argument("--seeds", nargs="+", type=seed_number, metavar="N", help="default: 0 1 2")
     for name in PASSED_ON:
         parser.add_flag(name, group)
-    parser.set_defaults(**DEFAULTS)
+    parser.set_defaults(train_steps=DEFAULTS["train_steps"])
     return parser
 
 
@@ -208,24 +213,25 @@ def main(argv: Sequence[str] | None = None) -> None:
             dcgan_mnist.main(arguments[1:])
         return
     parser = _command_line()
-    options = parser.parse_args(arguments)
+    # argparse does not set what the namespace already has: None means "not given"
+    options = parser.parse_args(arguments, Namespace(**dict.fromkeys(WITH_ALL)))
     if options.variant:
         name = options.variant
         parser.error(f"{name} comes first: python {parser.prog} {name} ...")
-    for name in ("variants", "seeds", *PASSED_ON):
-        if not options.all and getattr(options, name) != parser.get_default(name):
-            flag = f"--{name.replace('_', '-')}"
-            parser.error(
-                f"argument {flag}: has no effect without --all: leave it out, or add --all"
-            )
+    given = {name: getattr(options, name) for name in WITH_ALL}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and not options.all:
+        flag = f"--{next(iter(given)).replace('_', '-')}"
+        parser.error(f"argument {flag}: has no effect without --all: leave it out, or add --all")
     with parser.one_line_errors():
         if options.list:
             for name, (claim, change, _) in VARIANTS.items():
                 print(f"{name}\n    the chapter: {claim}\n    changed: {change}")
         elif options.all:
-            flags = {name: getattr(options, name) for name in PASSED_ON}
-            flags = {name: value for name, value in flags.items() if value is not None}
-            train_all(Path(__file__), options.all, options.variants, options.seeds, flags)
+            flags = {name: given[name] for name in PASSED_ON if name in given}
+            flags.setdefault("train_steps", DEFAULTS["train_steps"])
+            names, seeds = given.get("variants", [*VARIANTS]), given.get("seeds", SEEDS)
+            train_all(Path(__file__), options.all, names, seeds, flags)
         else:
             if options.collect:
                 collect(options.collect, [*VARIANTS], RESULTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,26 @@ from typing import Any
 import numpy as np
 
 from common.errors import DIVERGED, UserError, first_line
-from common.files import write_file
+from common.files import read_file, write_file
+from common.options import validated
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, means, read_history
+from common.runs.run import Settings
 from trainings import as_json, log_of, stage_file, stages_of, steps_of, warnings_in
 
-# For each variant the results of its seeds, in the order of both.
-Results = dict[str, dict[int, dict[str, Any]]]
+# What is kept of a run, as JSON can hold it.
+Result = dict[str, Any]
+# By variant, in the order of seeds. The same seed on another processor is another run.
+Results = dict[str, list[Result]]
 
 # The pictures show the runs up to this step.
 SHOWN = 5000
 # A result has the losses as means of so many steps, and those of a stage as the mean of the last.
 STEPS_OF_MEAN, STEPS_OF_STAGE = 50, 500
 # What a result has of a run's config.json.
-_OF_THE_CONFIG = ("flags", "versions", "device", "git_commit", "earlier")
-# The flags in which runs that are compared may differ.
-_MAY_DIFFER = ("seed", "train_steps")
+_OF_THE_CONFIG = ("flags", "data_sha256", "versions", "device", "git_commit", "earlier")
+# In place of warnings, where nobody has kept what a training has printed.
+NO_LOG = "unknown, there is no log"
 
 
 def collect(runs: Path, names: Iterable[str], results: Path) -> None:
@@ -34,90 +39,100 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
     A run that has taken fewer steps than its result already tells of is left out.
 
     Args:
-        runs: The folder that `train_all` has filled, or is filling.
+        runs: The folder that `train_all` has filled, or is filling; or any other with runs in it.
         names: The variants.
-        results: Where to: `bn-in-d/seed-0.json` and so on.
+        results: Where to: `bn-in-d/seed-0-cpu-....json` and so on.
 
     Raises:
-        UserError: No run has reached a stage, one cannot be compared with the results that exist,
-            or a file cannot be read; then nothing is written. Or a file cannot be written.
+        UserError: No run has reached a stage, there are two folders of the same, one cannot be
+            compared with the results that exist, or a file cannot be read; then nothing is
+            written. Or a file cannot be written.
     """
-    found = read(results, names)
-    compared = _by_file(found, results)
-    reached, pictures = False, {}
-    for config in sorted(runs.glob("*/*/config.json")):
+    known = {
+        result_file(results, run): run
+        for of_variant in read(results, names).values()
+        for run in of_variant
+    }
+    found: dict[Path, tuple[RunFolder, Result]] = {}
+    new: dict[Path, bytes] = {}
+    for config in sorted(runs.rglob("config.json")):
         folder = RunFolder(config.parent)
         if folder.name not in names:
             continue
-        history = read_history(folder.history) if folder.history.exists() else []
-        # a stage of more steps than that is one of an earlier run, which this one has replaced
-        stages = [file for file in stages_of(folder) if steps_of(file) <= len(history)]
-        try:
-            result = _result(folder, history, stages)
-        except (OSError, ValueError, KeyError) as error:
+        result, picture = _result_of(folder)
+        if not result["stages"] and DIVERGED not in result["warnings"]:
+            continue
+        file = result_file(results, result)
+        if file in found:
             raise UserError(
-                f"{folder} is no complete run ({first_line(error)}): delete it, and train this "
-                "variant again, with --all"
-            ) from error
-        if not stages and DIVERGED not in result["warnings"]:
+                f"{found[file][0]} and {folder} are the same run: move one out of {runs}"
+            )
+        found[file] = (folder, result)
+        _check_comparable(known | {folder.path: run for folder, run in found.values()})
+        steps = known[file]["steps"] if file in known else 0
+        if steps > result["steps"]:
+            print(f"{folder}: left out, its result tells of {steps:,} steps")
             continue
-        reached = True
-        seeds, seed = found.setdefault(folder.name, {}), result["flags"]["seed"]
-        compared[folder.path] = result
-        _check_comparable(compared)
-        if seed in seeds and seeds[seed]["steps"] > result["steps"]:
-            print(f"{folder}: left out, its result tells of {seeds[seed]['steps']:,} steps")
-            continue
-        seeds[seed] = result
-        pictures[folder.name, seed] = _picture(folder, stages)
-    if not reached:
-        raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
-    for (name, seed), picture in pictures.items():
-        write_file(result_file(results, name, seed), as_json(found[name][seed]))
+        new[file] = as_json(result)
         if picture:
-            write_file(result_file(results, name, seed).with_suffix(".png"), picture)
+            new[file.with_suffix(".png")] = picture
+    if not found:
+        raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
+    for file, content in new.items():
+        write_file(file, content)
 
 
 def read(results: Path, names: Iterable[str]) -> Results:
     """The results that exist, of these variants and in their order.
 
     Raises:
-        UserError: They cannot be compared, for they have other settings than variant and seed.
+        UserError: One cannot be read, or they cannot be compared.
     """
-    found = {}
+    by_file = {}
     for name in names:
-        runs = [json.loads(file.read_text()) for file in (results / name).glob("seed-*.json")]
-        if runs:
-            found[name] = {run["flags"]["seed"]: run for run in runs}
-            found[name] = dict(sorted(found[name].items()))
-    _check_comparable(_by_file(found, results))
-    return found
+        for file in (results / name).glob("seed-*.json"):
+            try:
+                run = by_file[file] = json.loads(read_file(file))
+                identity(run)
+                if run["stages"]:
+                    read_file(file.with_suffix(".png"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{file}, or the picture beside it, cannot be read ({first_line(error)}): "
+                    "delete it, and collect this run again"
+                ) from error
+    _check_comparable(by_file)
+    runs = sorted(by_file.values(), key=lambda run: (run["flags"]["seed"], run["device"]))
+    found = {name: [run for run in runs if run["variant"] == name] for name in names}
+    return {name: of_variant for name, of_variant in found.items() if of_variant}
 
 
-def _by_file(found: Results, results: Path) -> dict[Path, dict[str, Any]]:
-    return {
-        result_file(results, name, seed): run
-        for name, runs in found.items()
-        for seed, run in runs.items()
-    }
+def identity(run: Result) -> dict[str, Any]:
+    """What makes a run one that can be compared with others: its settings and data, not its seed.
+
+    Raises:
+        ValueError, KeyError, TypeError: The result has none.
+    """
+    settings = Settings(validated(run["flags"]), run["data_sha256"]).identity
+    return {name: value for name, value in settings.items() if name != "seed"}
 
 
-def _check_comparable(runs: dict[Path, dict[str, Any]]) -> None:
+def _check_comparable(runs: dict[Path, Result]) -> None:
     settings: dict[str, Path] = {}  # and where they were found first
     for path, run in runs.items():
-        flags = {name: value for name, value in run["flags"].items() if name not in _MAY_DIFFER}
-        settings.setdefault(json.dumps(flags), path)
+        settings.setdefault(json.dumps(identity(run)), path)
     if len(settings) > 1:
         one, other = list(settings.values())[:2]
         raise UserError(
-            f"{one} and {other} have other flags than variant, seed and steps, so they cannot be "
-            "compared: move one away, or train it with the flags of the other"
+            f"{one} and {other} are of other data, or differ in --batch-size or --precision, so "
+            "they cannot be compared: move one away, or train it like the other"
         )
 
 
-def result_file(results: Path, name: str, seed: int) -> Path:
+def result_file(results: Path, run: Result) -> Path:
     """The result of a run; the first of its images are a PNG file beside it."""
-    return results / name / f"seed-{seed}.json"
+    device = re.sub(r"[^a-z0-9]+", "-", run["device"].lower()).strip("-")
+    return results / run["variant"] / f"seed-{run['flags']['seed']}-{device}.json"
 
 
 def shown(stages: Iterable[int]) -> int:
@@ -131,26 +146,46 @@ def shares(stage: dict[str, float]) -> list[float]:
     return [share for name, share in stage.items() if name.startswith("share_of_")]
 
 
-def _picture(folder: RunFolder, stages: list[Path]) -> bytes | None:
-    """The images of the stage that is shown; a run that diverged early has reached none."""
-    if not stages:
-        return None
-    return stage_file(folder, shown(map(steps_of, stages))).with_suffix(".png").read_bytes()
+def _result_of(folder: RunFolder) -> tuple[Result, bytes | None]:
+    """What is kept of a run, and its picture; a run that diverged early has none.
+
+    Raises:
+        UserError: A file is missing, or is not what it should be.
+    """
+    history = read_history(folder.history) if folder.history.exists() else []
+    # a stage of more steps than that is one of an earlier run, which this one has replaced
+    stages = [file for file in stages_of(folder) if steps_of(file) <= len(history)]
+    try:
+        config = json.loads(read_file(folder.config))
+        evaluations = {steps_of(file): json.loads(read_file(file)) for file in stages}
+        result = _result(folder, config, history, evaluations)
+        identity(result)
+        if not stages:
+            return result, None
+        return result, read_file(stage_file(folder, shown(evaluations)).with_suffix(".png"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        file = f" of {error.filename}" if isinstance(error, OSError) else ""
+        raise UserError(
+            f"{folder} is no complete run ({first_line(error)}{file}): delete the folder, and "
+            "train this variant again, with --all"
+        ) from error
 
 
-def _result(folder: RunFolder, history: History, stages: list[Path]) -> dict[str, Any]:
-    """What is kept of a run, as JSON can hold it."""
-    config = json.loads(folder.config.read_text())
-    evaluations = {steps_of(file): json.loads(file.read_text()) for file in stages}
-    table = columns(history)
+def _result(
+    folder: RunFolder,
+    config: dict[str, Any],
+    history: History,
+    evaluations: dict[int, dict[str, float]],
+) -> Result:
+    table, log = columns(history), log_of(folder)
     losses = {"discriminator": table.discriminator_loss, "adversarial": table.adversarial_loss}
     return {
         "variant": folder.name,
         **{name: config[name] for name in _OF_THE_CONFIG},
         "steps": len(history),
-        "warnings": warnings_in(log_of(folder).read_text()),
+        "warnings": warnings_in(log.read_text()) if log.exists() else {NO_LOG: 0},
         "stages": {
-            steps: metrics | _losses(history[max(0, steps - STEPS_OF_STAGE) : steps])
+            str(steps): metrics | _losses(history[max(0, steps - STEPS_OF_STAGE) : steps])
             for steps, metrics in evaluations.items()
         },
         "losses": {

@@ -8,23 +8,44 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
-from collected import Results, read, shares
-from common.errors import DIVERGED, UserError
-from common.files import write_file
+from collected import Result, Results, read, shares
+from common.errors import DIVERGED, UserError, first_line
+from common.files import read_file, write_file
 from common.training.callbacks.health import GRACE
-from figures import FIGURES
+from figures import FIGURES, three_digits
 
-COLUMNS = (
-    *("variant", "steps", "seeds", "failed", "Frechet distance", "precision", "recall", "density"),
-    *("coverage", "smallest class", "largest class", "D's loss", "its deviation"),
-    *("adversarial loss", "warnings"),
-)
-_LOSSES = ("discriminator_loss", "discriminator_loss_deviation", "adversarial_loss")
 # A run fails as long as its recall reads so: hardly a test image is like one of its own.
 _NO_RECALL = "0.00"
 NOTHING_YET = "There are no results yet."
+NO_VERDICTS = "There are none yet: runs are missing that verdicts.md speaks of."
+# What the page has of it: the verdicts, with cells of the table in place of their names.
+VERDICTS = Path(__file__).resolve().parent / "verdicts.md"
+
+
+class Cell:
+    """What the runs of a variant have in a column of the table, after so many steps.
+
+    In a format string `{cell}` is the mean with the range, as the table has them; `{cell:mean}`,
+    `{cell:lowest}`, `{cell:highest}` and `{cell:range}` are parts of that.
+    """
+
+    def __init__(self, values: list[float], written: Callable[[float], str]) -> None:
+        self.values = values
+        self.written = written
+
+    def __format__(self, part: str) -> str:
+        if not self.values:
+            return ""
+        ends = min(self.values), max(self.values)
+        mean, lowest, highest = map(self.written, (sum(self.values) / len(self.values), *ends))
+        both = f"{lowest} to {highest}"
+        parts = {"mean": mean, "lowest": lowest, "highest": highest, "range": both}
+        return parts[part] if part else f"{mean} ({both})" if len(self.values) > 1 else mean
+
+
+# The table of results: by variant and steps, a row of cells by their columns.
+Table = dict[str, dict[int, dict[str, Cell | str]]]
 
 
 def draw(variants: Mapping[str, tuple[str, str]], results: Path, page: Path) -> None:
@@ -36,19 +57,22 @@ def draw(variants: Mapping[str, tuple[str, str]], results: Path, page: Path) -> 
         page: The page.
 
     Raises:
-        UserError: A marker is missing, or a file cannot be written.
+        UserError: The page cannot be read, a marker is missing, or a file cannot be written.
     """
     found = read(results, variants)
-    for name, (picture, _) in FIGURES.items():
-        if found:
-            write_file(results / f"{name}.png", picture(found, results))
-    text = page.read_text()
+    try:
+        text = read_file(page).decode()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{page} cannot be read: {first_line(error)}") from error
     for name, part in parts(variants, found).items():
         marked = re.compile(f"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
         if not marked.search(text):
             raise UserError(f"{page}: a part {name} expected between markers, none found")
         # a function, because a part is no pattern
         text = marked.sub(partial(_between, part), text)
+    for name, (picture, _) in FIGURES.items():
+        if found:
+            write_file(results / f"{name}.png", picture(found, results))
     write_file(page, text.encode())
 
 
@@ -61,20 +85,31 @@ def parts(variants: Mapping[str, tuple[str, str]], found: Results) -> dict[str, 
     described = [(f"`{name}`", *said) for name, said in variants.items()]
     of_variants = _markdown(("variant", "the chapter says", "what is changed"), described)
     if not found:
-        return {"variants": of_variants, "results": NOTHING_YET}
-    rows = [
-        _row(name, steps, [*runs.values()])
-        for name, runs in found.items()
-        for steps in _stages(runs)
-    ]
+        return {"variants": of_variants, "results": NOTHING_YET, "verdicts": NO_VERDICTS}
+    rows = table(found)
     figures = [f"![{title}](results/{name}.png)" for name, (_, title) in FIGURES.items()]
-    of_results = [_settings(found), _markdown(COLUMNS, rows), *figures]
-    return {"variants": of_variants, "results": "\n\n".join(of_results)}
+    of_results = [_settings(found), _table_in_markdown(rows), *figures]
+    return {
+        "variants": of_variants,
+        "results": "\n\n".join(of_results),
+        "verdicts": verdicts(VERDICTS.read_text(), rows),
+    }
+
+
+def verdicts(template: str, rows: Table) -> str:
+    """The verdicts, in which `{tanh[5000][recall]:range}` stands for what the table has there.
+
+    So none of their figures is typed by hand. Where a row is missing, there are no verdicts.
+    """
+    try:
+        return template.format_map(rows).strip()
+    except KeyError:
+        return NO_VERDICTS
 
 
 def _settings(found: Results) -> str:
     """What all runs have in common, and which software and processors they had."""
-    runs = [run for runs in found.values() for run in runs.values()]
+    runs = [run for runs in found.values() for run in runs]
     flags = runs[0]["flags"]
     environments = [part for run in runs for part in [*run["earlier"], run]]
     packages = ("tensorflow", "keras", "numpy")
@@ -87,11 +122,27 @@ def _settings(found: Results) -> str:
     )
 
 
-def _stages(runs: dict[int, dict[str, Any]]) -> list[int]:
+def table(found: Results) -> Table:
+    """All rows of the table of results."""
+    return {
+        name: {steps: _row(steps, runs) for steps in _stages(runs)} for name, runs in found.items()
+    }
+
+
+def _stages(runs: list[Result]) -> list[int]:
     """The stages of a variant's runs, and the steps after which one has diverged."""
-    stages = {int(steps) for run in runs.values() for steps in run["stages"]}
-    ends = {run["warnings"][DIVERGED] for run in runs.values() if DIVERGED in run["warnings"]}
+    stages = {int(steps) for run in runs for steps in run["stages"]}
+    ends = {run["warnings"][DIVERGED] for run in runs if DIVERGED in run["warnings"]}
     return sorted(stages | ends)
+
+
+def _table_in_markdown(rows: Table) -> str:
+    cells = [
+        {"variant": f"`{name}`", "steps": f"{steps:,}", **row}
+        for name, of_variant in rows.items()
+        for steps, row in of_variant.items()
+    ]
+    return _markdown([*cells[0]], [[f"{cell}" for cell in row.values()] for row in cells])
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -99,40 +150,38 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(name: str, steps: int, runs: list[dict[str, Any]]) -> list[str]:
-    """The row of a variant after so many steps: the mean over its runs, and their range."""
+def _row(steps: int, runs: list[Result]) -> dict[str, Cell | str]:
+    """What the runs of a variant have after so many steps, by the columns of the table."""
     stages = [run["stages"][str(steps)] for run in runs if str(steps) in run["stages"]]
     warnings = Counter(
         kind for run in runs for kind, first in run["warnings"].items() if first <= steps
     )
     without_recall = sum(_two_decimals(stage["recall"]) == _NO_RECALL for stage in stages)
 
-    def cell(written: Callable[[float], str], value: Callable[[dict[str, float]], float]) -> str:
-        values = [value(stage) for stage in stages]
-        if len(values) < 2:
-            return "".join(map(written, values))
-        mean, *ends = map(written, (sum(values) / len(values), min(values), max(values)))
-        return f"{mean} ({' to '.join(ends)})"
+    def cell(value: Callable[[dict[str, float]], float], written: Callable[[float], str]) -> Cell:
+        return Cell([value(stage) for stage in stages], written)
 
-    return [
-        *(f"`{name}`", f"{steps:,}", str(len(stages))),
-        str(without_recall + warnings[DIVERGED]),
-        cell(_three_digits, itemgetter("frechet_distance")),
-        *(
-            cell(_two_decimals, itemgetter(metric))
+    return {
+        "runs": str(len(stages) + warnings[DIVERGED]),
+        "failing": str(without_recall + warnings[DIVERGED]),
+        "Frechet distance": cell(itemgetter("frechet_distance"), three_digits),
+        **{
+            metric: cell(itemgetter(metric), _two_decimals)
             for metric in ("precision", "recall", "density", "coverage")
-        ),
-        cell("{:.1%}".format, lambda stage: min(shares(stage))),
-        cell("{:.1%}".format, lambda stage: max(shares(stage))),
-        *(cell(_two_decimals, itemgetter(loss)) for loss in _LOSSES),
-        "; ".join(f"{kind}: {count}" for kind, count in warnings.items())
-        or ("too early" if steps < GRACE else "none"),
-    ]
+        },
+        "smallest class": cell(lambda stage: min(shares(stage)), "{:.1%}".format),
+        "largest class": cell(lambda stage: max(shares(stage)), "{:.1%}".format),
+        "D's loss": cell(itemgetter("discriminator_loss"), _two_decimals),
+        "its deviation": cell(itemgetter("discriminator_loss_deviation"), _two_decimals),
+        "adversarial loss": cell(itemgetter("adversarial_loss"), _two_decimals),
+        "warnings": _in_words(warnings, steps),
+    }
+
+
+def _in_words(warnings: Counter, steps: int) -> str:
+    counted = [f"{kind}: {count}" for kind, count in warnings.items()]
+    return "; ".join(counted) or ("too early" if steps < GRACE else "none")
 
 
 def _two_decimals(value: float) -> str:
     return f"{round(value, 2) + 0:.2f}"  # 0 takes the sign from -0.00
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:#.3g}".rstrip(".")

@@ -21,7 +21,7 @@ from common.errors import DIVERGED, UserError
 from common.evaluation.evaluate import K
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import prdc
-from common.files import numbered_files, write_file
+from common.files import numbered_files, write_file, writing
 from common.gan.saving import in_float32
 from common.gan.step import Models
 from common.pictures import save_picture
@@ -120,25 +120,27 @@ def train_all(
         runs: The folder for a folder for each seed.
         names: The variants.
         seeds: The seeds; all variants are trained with the first one, then all with the next.
-        flags: Of all trainings, by their names; `train_steps` among them.
+        flags: Those given to all trainings, by their names; `train_steps` among them.
 
     Raises:
-        UserError: Some trainings have failed.
+        UserError: Some trainings have failed, or `runs` cannot be written.
     """
     failed = []
     with _sigterm_ends_both(), _locked(runs) as lock:
         for seed, name in itertools.product(seeds, names):
             folder = RunFolder(runs / f"seed-{seed}" / name)
             log = log_of(folder)
-            if folder.checkpoints.steps() >= flags["train_steps"] or _has_diverged(log):
+            resumes = folder.config.exists()
+            if resumes and (
+                folder.checkpoints.steps() >= flags["train_steps"] or _has_diverged(log)
+            ):
+                print(f"{name}, seed {seed}: complete", flush=True)
                 continue
             print(f"{name}, seed {seed}: {log}", flush=True)
-            resumes = folder.config.exists()
             command = [sys.executable, str(program), name, f"--seed={seed}"]
             command += [f"--outdir={log.parent}", *(["--resume"] if resumes else [])]
             command += [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
-            log.parent.mkdir(exist_ok=True)
-            with log.open("a" if resumes else "w") as output:
+            with writing(log), log.open("a" if resumes else "w") as output:
                 # it holds the lock, too, should it outlive this process
                 ended = subprocess.run(command, stdout=output, stderr=output, pass_fds=[lock])
             if ended.returncode and not _has_diverged(log):
@@ -160,8 +162,10 @@ def _sigterm_ends_both() -> Iterator[None]:
 @contextmanager
 def _locked(runs: Path) -> Iterator[int]:
     """Waits until no other process trains in a folder, and keeps others waiting."""
-    runs.mkdir(parents=True, exist_ok=True)
-    with (runs / "lock").open("w") as lock:
+    file = runs / "lock"
+    with writing(file):
+        opened = file.open("w")
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

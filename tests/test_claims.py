@@ -25,8 +25,8 @@ import collected
 import dcgan_mnist
 import figures
 import page
+import throughput
 import trainings
-from common.data.dataset import MNIST
 from common.errors import UserError
 from common.evaluation.classifier import classifier_for
 from common.evaluation.metrics import frechet_distance
@@ -219,8 +219,9 @@ def test_what_the_command_line_says(capsys):
     with pytest.raises(SystemExit):
         claims.main(["tanh", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "python experiments/claims.py tanh --train-steps 2000" in told
+    assert "usage: experiments/claims.py tanh" in told
     assert "alternating steps to train for (default: 5000)" in told
+    assert "test_outputs/ are written to (default: claims)" in told
     assert dcgan_mnist.PARSER.model_name == "dcgan_mnist"
 
 
@@ -304,7 +305,7 @@ def test_all_go_on_where_they_were_killed(start):
         told = command.stdout.readline()
         assert told == f"another process is training in {runs}: waiting for its end\n"
     # everything is done
-    assert command.communicate() == ("", "")
+    assert command.communicate() == ("chapter, seed 0: complete\n", "")
     assert command.returncode == 0
     log = (runs / "seed-0" / "chapter.log").read_text()
     assert log.count("running on") == 2
@@ -361,7 +362,9 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     }
     results = tmp_path / "results"
     collected.collect(runs, claims.VARIANTS, results)
-    result = json.loads((results / "tanh" / "seed-1.json").read_text())
+    (file,) = (results / "tanh").glob("seed-1-*.json")
+    result = json.loads(file.read_text())
+    assert file == collected.result_file(results, result)
     assert result["steps"] == 5
     assert result["warnings"] == {"the discriminator wins": 3}
     with folder.history.open() as file:
@@ -389,7 +392,7 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
     shares = np.bincount(predicted, minlength=10) / 120
     assert [stage[f"share_of_{i}"] for i in range(10)] == pytest.approx(shares.tolist())
-    picture = mpl_image.imread(results / "tanh" / "seed-1.png")[:, :, 0]
+    picture = mpl_image.imread(file.with_suffix(".png"))[:, :, 0]
     assert picture.shape == (2 * 10, 8 * 10)
     for i in range(16):
         row, column = divmod(i, 8)
@@ -416,27 +419,33 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     ):
         claims.main(["tanh", *flags, "--resume", "--train-steps=50"])
     collected.collect(runs, claims.VARIANTS, tmp_path / "results")
-    (result,) = collected.read(tmp_path / "results", claims.VARIANTS)["tanh"].values()
+    (result,) = collected.read(tmp_path / "results", claims.VARIANTS)["tanh"]
     assert result["stages"] == {}
     (steps,) = result["warnings"].values()
     assert 2 <= steps < 50
-    (row,) = page.parts(DESCRIBED, {"tanh": {1: result}})["results"].splitlines()[4:5]
-    assert row.startswith(f"| `tanh` | {steps} | 0 |")
+    (row,) = page.parts(DESCRIBED, {"tanh": [result]})["results"].splitlines()[4:5]
+    assert row.startswith(f"| `tanh` | {steps} | 1 | 1 |")
     assert row.endswith("| training has diverged: 1 |")
 
     no_program = tmp_path / "none"
     capsys.readouterr()
     trainings.train_all(no_program, runs, ["tanh"], [1], {"train_steps": 50})
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == "tanh, seed 1: complete\n"
     folder.config.write_text("{")
-    with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete it, and train"):
+    with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete the folder, and"):
         collected.collect(runs, claims.VARIANTS, tmp_path / "results")
+    # as that says; the log alone does not make it complete
+    shutil.rmtree(folder.path)
+    with pytest.raises(UserError, match="trainings have failed"):
+        trainings.train_all(no_program, runs, ["tanh"], [1], {"train_steps": 50})
 
 
 RESULT = {
     "flags": {"seed": 0, "precision": "bfloat16", "engine": "compiled", "batch_size": 64},
     "versions": {"tensorflow": "2.30", "keras": "3.20", "numpy": "2.5"},
-    "device": "a CPU",
+    "data_sha256": "0123",
+    "device": "CPU: A(R) B, 2 cores",
+    "git_commit": None,
     "earlier": [],
     "warnings": {},
     "steps": 2500,
@@ -466,51 +475,102 @@ def results(tmp_path):
     ):
         folder = tmp_path / "results" / name
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"seed-{seed}.json"
+        file = folder / f"seed-{seed}-cpu-a-r-b-2-cores.json"
         flags = RESULT["flags"] | {"seed": seed}
-        file.write_text(json.dumps(RESULT | {"flags": flags} | run))
+        file.write_text(json.dumps(RESULT | {"variant": name, "flags": flags} | run))
         if run["stages"]:
             save_picture(pixels, file.with_suffix(".png"))
     return folder.parent
 
 
-def test_results_are_not_lost(results, tmp_path, capsys):
-    """Neither to a run that has taken fewer steps, nor to one that cannot be compared."""
-    folder = RunFolder(tmp_path / "runs" / "seed-2" / "tanh")
+@pytest.fixture
+def run(tmp_path):
+    """The folder of a run of tanh, with seed 2, that has taken two steps, and its config.json."""
+    folder = RunFolder(tmp_path / "runs" / "anywhere" / "tanh")
     stage = trainings.stage_file(folder, 2)
     stage.parent.mkdir(parents=True)
     stage.write_text(json.dumps(STAGE))
     save_picture(np.ones((20, 80), np.uint8), stage.with_suffix(".png"))
-    config = RESULT | {"flags": RESULT["flags"] | {"seed": 2}, "git_commit": None}
+    config = RESULT | {"flags": RESULT["flags"] | {"seed": 2}}
     folder.config.write_text(json.dumps(config))
     rows = [["step", *history.COLUMNS], *([str(i), *["0.5"] * 5] for i in range(2))]
     folder.history.write_text("".join(f"{','.join(row)}\n" for row in rows))
-    trainings.log_of(folder).write_text("")
+    return folder, config
+
+
+def test_results_are_not_lost(results, run, capsys):
+    """Neither to a run that has taken fewer steps, nor to one of the same seed elsewhere."""
+    folder, config = run
+    kept = results / "tanh" / "seed-2-cpu-a-r-b-2-cores.json"
 
     def collect():
-        collected.collect(tmp_path / "runs", ["adam", "tanh"], results)
-        return json.loads((results / "tanh" / "seed-2.json").read_text())
+        collected.collect(folder.path.parents[1], ["adam", "tanh"], results)
+        return [run["steps"] for run in collected.read(results, ["tanh"])["tanh"]]
 
-    kept = results / "tanh" / "seed-2.json"
     before = kept.read_text()
-    assert collect() == json.loads(before)
-    assert capsys.readouterr().out == f"{folder}: left out, its result tells of 2,500 steps\n"
-    kept.unlink()
-    assert collect()["steps"] == 2
-    config["flags"]["batch_size"] = 8
-    folder.config.write_text(json.dumps(config))
-    before = kept.read_text()
-    with pytest.raises(UserError, match=f"seed-0.json and {folder.path} have other flags"):
-        collect()
+    assert collect() == [2500, 2500]
     assert kept.read_text() == before
+    assert capsys.readouterr().out == f"{folder}: left out, its result tells of 2,500 steps\n"
+    config["device"] = "GPU: C"
+    folder.config.write_text(json.dumps(config))
+    assert collect() == [2500, 2500, 2]
+    kept.unlink()
+    config["device"] = RESULT["device"]
+    folder.config.write_text(json.dumps(config))
+    assert collect() == [2500, 2, 2]
+    assert json.loads(kept.read_text())["warnings"] == {"unknown, there is no log": 0}
+
+
+def test_what_cannot_be_collected(results, run):
+    """Nothing is written then."""
+    folder, config = run
+    before = {file: file.read_bytes() for file in results.rglob("*.*")}
+    runs = folder.path.parents[1]
+
+    def refused(match):
+        with pytest.raises(UserError, match=match):
+            collected.collect(runs, ["adam", "tanh"], results)
+        assert {file: file.read_bytes() for file in results.rglob("*.*")} == before
+
+    copy = runs / "copy" / "tanh"
+    shutil.copytree(folder.path, copy)
+    refused(f"{folder} and {copy} are the same run: move one out of {runs}")
+    shutil.rmtree(copy)
+    for other in ({"data_sha256": "4567"}, {"flags": config["flags"] | {"batch_size": 8}}):
+        folder.config.write_text(json.dumps(config | other))
+        refused(f"cores.json and {folder} are of other data, or differ in --batch-size or --prec")
+    # what does not change the digits may differ, and what newer runs alone know
+    more = {"save_interval": 250, "train_steps": 7, "tensorboard": True}
+    folder.config.write_text(json.dumps(config | {"flags": config["flags"] | more}))
+    picture = trainings.stage_file(folder, 2).with_suffix(".png")
+    picture.rename(picture.with_suffix(".away"))
+    refused(rf"{folder} is no complete run \(No such file or directory of {picture}\): delete the")
+    picture.with_suffix(".away").rename(picture)
+    collected.collect(runs, ["adam", "tanh"], results)
+    folder.config.write_text("[]")
+    refused(f"{folder} is no complete run .*: delete the folder, and train")
+
+
+def test_results_that_cannot_be_read(results):
+    file = results / "tanh" / "seed-2-cpu-a-r-b-2-cores.json"
+    text = file.read_text()
+    for broken in ("<<<<<<< HEAD", "[]", "{}"):
+        file.write_text(broken)
+        with pytest.raises(UserError, match=f"{file}, or the picture beside it, cannot be read"):
+            collected.read(results, ["adam", "tanh"])
+    file.write_text(text)
+    assert collected.read(results, ["adam", "tanh"])
+    file.with_suffix(".png").unlink()
+    with pytest.raises(UserError, match=f"{file}, or the picture beside it, cannot be read"):
+        collected.read(results, ["adam", "tanh"])
 
 
 def test_the_table(results, tmp_path):
     """The mean and the range over the seeds that have reached a stage; who has not, and why."""
-    text = "# A page\n\n{}\n\nby hand\n\n{}\n"
+    text = "# A page\n\n{}\n\nby hand\n\n{}\n\n{}\n"
     markers = [
         f"<!-- {name}: made by hand -->\n{{}}<!-- end of {name} -->"
-        for name in ("variants", "results")
+        for name in ("variants", "results", "verdicts")
     ]
     file = tmp_path / "page.md"
     file.write_text(text.format(*(marker.format("old\n") for marker in markers)))
@@ -524,30 +584,24 @@ def test_the_table(results, tmp_path):
     shares = "0.50 (0.50 to 0.50) | 0.25 (0.25 to 0.25) | 0.12 (0.12 to 0.12) | 0.06 (0.06 to 0.06)"
     nothing, ended = "  |" * 10, "the discriminator wins: 1; training has diverged: 1"
     assert rows == [
-        f"| `adam` | 30 | 0 | 1 |{nothing} training has diverged: 1 |",
+        f"| `adam` | 30 | 1 | 1 |{nothing} training has diverged: 1 |",
         f"| `tanh` | 1,000 | 2 | 0 | 8.25 (7.00 to 9.50) | {shares} | 37.5% (25.0% to 50.0%) "
         "| 62.5% (50.0% to 75.0%) | 0.50 (0.50 to 0.50) | 0.04 (0.04 to 0.04) "
         "| 1.50 (1.50 to 1.50) | too early |",
-        f"| `tanh` | 2,000 | 0 | 1 |{nothing} {ended} |",
-        "| `tanh` | 2,500 | 1 | 2 | 400 | 0.50 | 0.00 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 "
+        f"| `tanh` | 2,000 | 1 | 1 |{nothing} {ended} |",
+        "| `tanh` | 2,500 | 2 | 2 | 400 | 0.50 | 0.00 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 "
         f"| 0.00 | {ended} |",
     ]
     assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in drawn
+    assert page.NO_VERDICTS in drawn  # they need all variants
     page.draw(variants, results, file)
     assert file.read_text() == drawn
+    file.with_name("none.md").write_text("no markers")
+    for other in ("none.md", "missing.md"):
+        with pytest.raises(UserError, match=f"{other}"):
+            page.draw(variants, results, file.with_name(other))
     for name in ("images.png", "classes.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
-
-
-def test_runs_with_other_flags_are_not_compared(results, tmp_path):
-    file = results / "tanh" / "seed-2.json"
-    run = json.loads(file.read_text())
-    run["flags"]["precision"] = "float32"
-    file.write_text(json.dumps(run))
-    with pytest.raises(
-        UserError, match=r"adam/seed-0\.json and .*tanh/seed-2\.json have other flags"
-    ):
-        collected.read(results, ["adam", "tanh"])
 
 
 README = (claims.FOLDER / "README.md").read_text()
@@ -561,47 +615,46 @@ def test_the_page_is_drawn_from_the_results():
     on_disk = {str(file.relative_to(claims.RESULTS)) for file in claims.RESULTS.rglob("*.*")}
     expected = {f"{name}.png" for name in figures.FIGURES} if found else set()
     for name, runs in found.items():
-        for seed, run in runs.items():
-            kinds = ("json", "png") if run["stages"] else ("json",)
-            expected |= {f"{name}/seed-{seed}.{kind}" for kind in kinds}
+        assert {run["flags"]["seed"] for run in runs} == {0, 1, 2}
+        assert min(run["steps"] for run in runs) >= 5000
+        for run in runs:
+            file = collected.result_file(Path(), run)
+            assert file.parent == Path(name)
+            expected |= {str(file), *([str(file.with_suffix(".png"))] if run["stages"] else [])}
     assert on_disk == expected
     assert sum((claims.RESULTS / file).stat().st_size for file in on_disk) < 10 * 2**20
 
 
-def unfounded(text):
-    """The figures in what is written by hand that the rows of the variants named there lack.
-
-    Numbers of steps are no figures, which have a comma; nor is what stands in the claim itself.
-    """
-    table = text.split("<!-- results: ")[1].split("<!-- end of results")[0]
-    figure = r"(?<![\d,.])\d+(?:\.\d+)?%?(?![\d,.]*\d|%)"
-    of_the_claim = r"^\| [^|]*|`[^`]*`"
-    found = {}
-    for row in table.splitlines():
-        if row.startswith("| `"):
-            _, name, _, _, *cells = row.split("|")  # without the steps and the number of seeds
-            found.setdefault(name.strip(" `"), set()).update(re.findall(figure, "|".join(cells)))
-    lines = text.split("<!-- end of results -->")[1].splitlines()
-    return [
-        (told, line)
-        for line in lines
-        for told in re.findall(figure, re.sub(of_the_claim, "", line))
-        if not any(told in found.get(name, ()) for name in line.split("`")[1::2])
-    ]
-
-
-def test_what_is_written_by_hand_rests_on_the_table():
-    text = (
-        "0.99\n<!-- results: x -->\n| `chapter` | 5,000 | 3 | 0 | 3.4 (2.7 to 4.1) |\n"
-        "| `tanh` | 1,000 | 3 | 2 | 12.5% |\n| `adam` | 1,000 | 3 | 0 | 0.75 (227) |\n"
-        "<!-- end of results -->\n{}\n"
+def test_a_verdict_has_the_figures_of_the_table(results):
+    """Of the variant, the steps and the column that it names; it has no others."""
+    rows = page.table(collected.read(results, ["adam", "tanh"]))
+    told = page.verdicts(
+        "{tanh[1000][Frechet distance]:range}, {tanh[1000][Frechet distance]:mean}; "
+        "{tanh[1000][smallest class]:lowest}, {tanh[1000][largest class]:highest}; "
+        "{tanh[2500][failing]} of {tanh[2500][runs]}; {tanh[2500][Frechet distance]}; "
+        "{tanh[1000][warnings]}",
+        rows,
     )
-    right = "| of 128 | `tanh` | 12.5% after 2,500 steps, 2 fail; `chapter`: 2.7. |"
-    assert unfounded(text.format(right)) == []
-    for wrong in ("0.75", "12.5", "4.1", "0.99", "227", "300", "3"):
-        ((told, _),) = unfounded(text.format(f"- with `tanh`, {wrong}"))
-        assert told == wrong
-    assert unfounded(README) == []
+    assert told == "7.00 to 9.50, 8.25; 25.0%, 75.0%; 2 of 2; 400; too early"
+    assert page.verdicts("{tanh[5000][recall]:mean}", rows) == page.NO_VERDICTS
+    by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", page.VERDICTS.read_text())
+    allowed = {"128", "256", "2", "0.5", "1", "0", "501", "1,000", "2,500"}
+    assert set(re.findall(r"\d[\d.,]*(?<![.,])%?", by_hand)) <= allowed
+
+
+def test_operations_of_a_step():
+    """How many more or fewer than the chapter's some variants take, as the page says."""
+
+    def of(name):
+        with claims.variant(name):
+            (generator, discriminator, _), *_ = Gan("dcgan_mnist", dcgan_mnist, 0).built(28)
+        return throughput.gflop_per_step(generator, discriminator, batch_size=64)
+
+    told = README.split("- **`g-strides-late`**")[1].split("\n- ")[0]
+    assert "takes half as many\n  operations" in told
+    assert "one of **`pooling-upsampling`** 2.5 times as many" in told
+    assert of("g-strides-late") / of("chapter") == pytest.approx(0.5, abs=0.05)
+    assert of("pooling-upsampling") / of("chapter") == pytest.approx(2.5, abs=0.05)
 
 
 def test_every_claim_has_a_verdict():
@@ -631,7 +684,7 @@ def test_the_pages_commands_are_understood(monkeypatch):
     for command in commands:
         claims.main(shlex.split(command))
     names = [*claims.VARIANTS]
-    flags = {"train_steps": 5000, "engine": "compiled", "precision": "bfloat16", "data": MNIST}
+    flags = {"train_steps": 5000, "engine": "compiled", "precision": "bfloat16"}
     runs = Path("../claims")
     assert done[0][1:] == (runs, names, [0, 1, 2], flags)
     assert done[1:] == [(runs, names, claims.RESULTS), (DESCRIBED, claims.RESULTS, claims.PAGE)]
