@@ -105,6 +105,7 @@ def spawn(configuration: str, cores: list[int]) -> list[subprocess.Popen]:
     for i, core in enumerate(cores):
         environment = dict(os.environ)
         environment.pop("TF_CONFIG", None)
+        environment["CUDA_VISIBLE_DEVICES"] = "-1"  # each has a core, and no share of a GPU
         if workers > 1:
             task = {"type": "worker", "index": i}
             environment["TF_CONFIG"] = json.dumps({"cluster": cluster, "task": task})

@@ -109,6 +109,13 @@ class CommandParser(argparse.ArgumentParser):
                 "another worker has ended, or has not answered within --worker-timeout: see its "
                 "message, and start all workers again with --resume"
             )
+        except tf.errors.OpError as error:
+            from common.gpu import failure
+
+            said = failure(error)
+            if said is None:
+                raise
+            self.error(said)
         except BrokenPipeError:
             discard_output()  # its reader, such as `head`, has ended
             self.exit(1)

@@ -6,15 +6,23 @@ Its own messages say so in many lines, which are kept off the console.
 from __future__ import annotations
 
 import ctypes
+import os
+import re
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
 
+from common.errors import MAX_QUOTED
+
 # What cuInit returns where there is no GPU, or CUDA_VISIBLE_DEVICES hides all; and where there is
 # the library without a driver, as in a container.
 _NO_DEVICE, _STUB_LIBRARY = 100, 34
+
+# Where Linux lists what is plugged in, and NVIDIA's number and that of display controllers there.
+_PCI_DEVICES, _NVIDIA, _DISPLAY = Path("/sys/bus/pci/devices"), "0x10de", "0x03"
 
 # with the Python that runs now, for `pip` alone may be that of another environment
 _INSTALL = f"{shlex.quote(sys.executable)} -m pip install 'tensorflow[and-cuda]'"
@@ -49,7 +57,12 @@ def unused_gpu() -> str | None:
         supported = ctypes.c_int()
         driver.cuDriverGetVersion(ctypes.byref(supported))
     except (OSError, AttributeError):  # no driver, or a very old one
-        return None
+        if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1") or not _is_plugged_in():
+            return None
+        return (
+            "the CPU is used, not the NVIDIA GPU, whose driver was not found: install it, or let "
+            "the container see it (docker run --gpus all)"
+        )
     gpu = name.value.decode(errors="replace")
     return f"the CPU is used, not {gpu}: {_reason(supported.value)}"
 
@@ -74,6 +87,34 @@ def _reason(supported: int) -> str:
     if missing:
         return f"TensorFlow does not find {', '.join(missing)}: {_INSTALL}"
     return f"TensorFlow does not list it: {_SHOW_REASON}"
+
+
+def failure(error: tf.errors.OpError) -> str | None:
+    """What to do about an error of the GPU's libraries, in one line.
+
+    Args:
+        error: Any of TensorFlow's.
+
+    Returns:
+        None if the error is another one.
+    """
+    said = re.search(r"[^\n]*(DNN|CUDA|BLAS)[^\n]*", str(error))
+    if said is None or not tf.config.list_physical_devices("GPU"):
+        return None
+    return (
+        f"the GPU's libraries have failed ({said[0].strip()[:MAX_QUOTED]}): free the GPU of other "
+        f"programs, or update its driver and the libraries, {_INSTALL}; {_SHOW_REASON}"
+    )
+
+
+def _is_plugged_in() -> bool:
+    """Whether Linux lists a GPU of NVIDIA's, which may have no driver, or another one's."""
+    for device in _PCI_DEVICES.glob("*"):
+        with suppress(OSError):
+            kind = (device / "class").read_text()
+            if (device / "vendor").read_text().strip() == _NVIDIA and kind.startswith(_DISPLAY):
+                return True
+    return False
 
 
 def _is_found(library: str) -> bool:

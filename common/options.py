@@ -151,8 +151,8 @@ class Options:
     )
     precision: str = flag(
         "float32", tuple(PRECISIONS), None,
-        "what convolutions compute in; bfloat16 is faster on a GPU and on a CPU with instructions "
-        "for it, float16 needs a GPU (default: %(default)s)",
+        "what convolutions compute in; bfloat16 is faster on a GPU since Ampere and on a CPU with "
+        "instructions for it, float16 needs a GPU (default: %(default)s)",
         modes=TRAIN, on_resume=FIXED,
     )
     xla: bool = flag(

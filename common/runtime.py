@@ -128,7 +128,7 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
     if precision == "float16" and not has_gpu:
         raise UserError(
             "argument --precision: float16 given, which needs a GPU, and TensorFlow finds none: "
-            "give bfloat16 or float32"
+            "give bfloat16 or float32, or resume this run on a machine with a GPU"
         )
     if xla and not has_gpu:
         raise UserError(
@@ -141,7 +141,8 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
             f"argument --batch-size: {batch_size} given, which {replicas} replicas cannot share "
             f"evenly: give a multiple of {replicas}"
         )
-    print(f"running on {device_name()}, convolutions in {precision}", flush=True)
+    note = " (TF32)" if precision == "float32" and _multiplies_in_tf32() else ""
+    print(f"running on {device_name()}, convolutions in {precision}{note}", flush=True)
     if precision == "bfloat16" and not has_gpu and not _cpu_has_bfloat16():
         print(
             "warning: bfloat16 will be many times slower than float32: this CPU has no "
@@ -226,6 +227,15 @@ def device_name() -> str:
     if gpus:
         return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
     return f"CPU: {_cpu_info().get('model name', platform.machine())}, {os.cpu_count()} cores"
+
+
+def _multiplies_in_tf32() -> bool:
+    """Whether the device rounds the factors of float32 products to TF32, TensorFlow's default."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus or not tf.config.experimental.tensor_float_32_execution_enabled():
+        return False
+    details = tf.config.experimental.get_device_details(gpus[0])
+    return details.get("compute_capability", (0, 0)) >= (8, 0)  # since Ampere
 
 
 def _cpu_has_bfloat16() -> bool:

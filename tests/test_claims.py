@@ -362,9 +362,9 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     }
     results = tmp_path / "results"
     collected.collect(runs, claims.VARIANTS, results)
-    (file,) = (results / "tanh").glob("seed-1-*.json")
-    result = json.loads(file.read_text())
-    assert file == collected.result_file(results, result)
+    (stored,) = (results / "tanh").glob("seed-1-*.json")
+    result = json.loads(stored.read_text())
+    assert stored == collected.result_file(results, result)
     assert result["steps"] == 5
     assert result["warnings"] == {"the discriminator wins": 3}
     with folder.history.open() as file:
@@ -392,7 +392,7 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
     shares = np.bincount(predicted, minlength=10) / 120
     assert [stage[f"share_of_{i}"] for i in range(10)] == pytest.approx(shares.tolist())
-    picture = mpl_image.imread(file.with_suffix(".png"))[:, :, 0]
+    picture = mpl_image.imread(stored.with_suffix(".png"))[:, :, 0]
     assert picture.shape == (2 * 10, 8 * 10)
     for i in range(16):
         row, column = divmod(i, 8)

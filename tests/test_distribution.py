@@ -47,9 +47,9 @@ def addresses(count: int) -> list[str]:
 
 
 def environment_of(cluster: list[str], worker: int) -> dict[str, str]:
-    """The environment of one of the workers at some addresses."""
+    """The environment of one of the workers at some addresses, which cannot share one GPU."""
     config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": worker}}
-    return {"TF_CONFIG": json.dumps(config)}
+    return {"TF_CONFIG": json.dumps(config), "CUDA_VISIBLE_DEVICES": "-1"}
 
 
 def spawn_workers(folders: list[Path], program, *arguments, own=None) -> list[Process]:

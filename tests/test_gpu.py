@@ -8,7 +8,10 @@ import sys
 from importlib.util import find_spec
 
 import pytest
+import tensorflow as tf
 
+from common import gpu
+from common.cli import CommandParser
 from common.gpu import unused_gpu
 from conftest import ENVIRONMENT, ROOT
 
@@ -56,14 +59,15 @@ def driver(tmp_path_factory):
     return ENVIRONMENT | {"LD_LIBRARY_PATH": str(folder)}
 
 
-@pytest.mark.skipif(find_spec("nvidia") is not None, reason="CUDA's libraries are installed")
 def test_what_a_gpu_lacks_is_said(driver):
-    code = SAY.format(pretended=[pretended for pretended, _ in CASES])
+    # in an environment with CUDA's libraries, such as PyTorch's, other ones are missing or none
+    cases = [case for case in CASES if "libcudart" not in str(case) or not find_spec("nvidia")]
+    code = SAY.format(pretended=[pretended for pretended, _ in cases])
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=driver, capture_output=True, text=True
     )
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [str(said) for _, said in CASES]
+    assert done.stdout.splitlines() == [str(said) for _, said in cases]
 
 
 def test_a_training_says_it_in_one_line(driver, tmp_path):
@@ -93,6 +97,52 @@ def test_who_asks_for_a_gpu_is_told_as_well(driver, tmp_path):
     assert error.startswith(
         "dcgan_mnist.py: error: argument --precision: float16 given, which needs"
     )
+
+
+def test_a_gpu_without_a_driver(tmp_path, monkeypatch):
+    """Linux lists it among what is plugged in."""
+
+    def no_driver(name):
+        raise OSError(f"{name}: cannot open shared object file")
+
+    def plug_in(slot, vendor, kind):
+        (tmp_path / slot).mkdir()
+        (tmp_path / slot / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / slot / "class").write_text(f"{kind}\n")
+
+    monkeypatch.setattr(gpu.ctypes, "CDLL", no_driver)
+    monkeypatch.setattr(gpu, "_PCI_DEVICES", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    plug_in("0000:00:02.0", "0x8086", "0x030000")  # another vendor's
+    plug_in("0000:01:00.2", "0x10de", "0x0c0330")  # a USB controller
+    assert gpu.unused_gpu() is None
+    plug_in("0000:01:00.0", "0x10de", "0x030200")
+    assert gpu.unused_gpu() == (
+        "the CPU is used, not the NVIDIA GPU, whose driver was not found: install it, or let the "
+        "container see it (docker run --gpus all)"
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpu.unused_gpu() is None
+
+
+def test_errors_of_its_libraries(monkeypatch, capsys):
+    """End in one line; TensorFlow's other errors are bugs, and keep their traceback."""
+    said = "Graph execution error:\n\nDNN library initialization failed. Look at the errors above."
+    failed = tf.errors.FailedPreconditionError(None, None, said)
+    parser = CommandParser("program.py", "does something")
+    with pytest.raises(tf.errors.OpError), parser.one_line_errors():
+        raise failed  # on a machine without a GPU: no such library is used
+    monkeypatch.setattr(gpu.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    with pytest.raises(SystemExit) as ended, parser.one_line_errors():
+        raise failed
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "program.py: error: the GPU's libraries have failed (DNN library initialization failed. "
+        "Look at the errors above.): free the GPU of other programs, or update its driver"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError), parser.one_line_errors():
+        raise tf.errors.InvalidArgumentError(None, None, "Incompatible shapes: [2] and [3]")
 
 
 def test_no_word_where_there_is_no_gpu(capfd):

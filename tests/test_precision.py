@@ -178,3 +178,27 @@ def test_a_warning_where_the_cpu_has_no_bfloat16(cpu_info, slow, tmp_path, monke
     assert out.startswith("running on CPU: ")
     assert err.startswith("warning: bfloat16 will be many times slower") == slow
     assert err.count("\n") == slow
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "enabled", "said"),
+    [
+        ((8, 0), "float32", True, "float32 (TF32)"),
+        ((8, 0), "float32", False, "float32"),
+        ((8, 0), "bfloat16", True, "bfloat16"),
+        ((7, 5), "float32", True, "float32"),
+    ],
+)
+def test_tf32_is_named(capability, precision, enabled, said, monkeypatch, capsys):
+    """What a GPU since Ampere multiplies in where float32 is asked for."""
+    details = {"device_name": "A GPU", "compute_capability": capability}
+    config = runtime.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr(config.experimental, "get_device_details", lambda device: details)
+    before = config.experimental.tensor_float_32_execution_enabled()
+    config.experimental.enable_tensor_float_32_execution(enabled)
+    try:
+        runtime.prepare_device(precision, xla=False, batch_size=64)
+    finally:
+        config.experimental.enable_tensor_float_32_execution(before)
+    assert capsys.readouterr().out == f"running on A GPU, convolutions in {said}\n"

@@ -5,6 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import dcgan_mnist
 from common.data.dataset import load_data
@@ -241,6 +242,16 @@ def test_steps_of_one_call(gan, small_data, precision):
         for name in weights:
             np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
         assert rng_state == other_rng_state
+
+
+def test_a_gpu_would_not_hand_the_data_set_back(gan, small_data):
+    """TensorFlow gathers these types on a GPU; uint8 it would copy to the CPU, all of it."""
+    step = gan.step(gan.models(8), *small_data, np.random.default_rng(0), 6, engine="compiled")
+    step()
+    graph = step._compiled_step.get_concrete_function(*step._draw()).graph
+    gathered = [op.get_attr("Tparams") for op in graph.get_operations() if op.type == "GatherV2"]
+    assert gathered
+    assert set(gathered) <= {tf.int32, tf.int64, tf.float32}
 
 
 @pytest.mark.slow

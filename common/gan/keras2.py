@@ -74,8 +74,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """
         if len(inputs.shape) != 4 or self.axis not in (-1, 3):
             return super().call(inputs, training=training)
+        frozen = training and not self.trainable
         training = bool(training and self.trainable)
-        if training and self.synchronized:
+        if frozen:
+            # as the kernel, whose gradients here are not deterministic on a GPU, so that TensorFlow
+            # refuses them
+            outputs = tf.nn.batch_normalization(
+                inputs,
+                self.moving_mean,
+                self.moving_variance,
+                self.beta,
+                self.gamma,
+                self.epsilon,
+            )
+        elif training and self.synchronized:
             outputs, mean, variance = self._normalize_synchronized(inputs)
         else:
             outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

@@ -30,8 +30,12 @@ class CompiledStep(AlternatingStep):
         # Tensors that the function captures are its inputs. Constants of its own would be folded:
         # x / 255 would become x * (1 / 255), which differs in the last bit.
         self._white = tf.constant(255.0)
-        arrays = (self.real.images, self.real.labels)
-        self._data = [tf.constant(array) for array in arrays if array is not None]
+        # TensorFlow gathers int64 on a GPU, but no uint8: for that it would copy the whole data set
+        # to the CPU in each step. The number of pixels of an image is a multiple of 16.
+        packed = self.real.images.reshape(len(self.real.images), -1).view(np.int64)
+        self._data = [
+            tf.constant(array) for array in (packed, self.real.labels) if array is not None
+        ]
         real_or_fake, all_real = self.targets
         self.targets = (tf.constant(real_or_fake), tf.constant(all_real))
         # The step stays a function of its own: TensorFlow would optimize it differently as a part
@@ -77,16 +81,18 @@ class CompiledStep(AlternatingStep):
     def _take_step_on(
         self, data: list[tf.Tensor], indexes: Any, d_inputs: list, g_inputs: list
     ) -> tf.Tensor:
-        """Takes one step; `data` is the data set, `[images]` or `[images, labels]`, on a device."""
+        """Takes one step; `data` is the data set on a device, as `_data` has it."""
         real = self._real(*(tf.gather(array, indexes) for array in data))
         metrics = alternating_step(
             self.models, real, d_inputs, g_inputs, self.targets, _generate, _train_on_batch
         )
         return tf.stack(metrics)
 
-    def _real(self, images: tf.Tensor, *labels: tf.Tensor) -> list[tf.Tensor]:
+    def _real(self, packed: tf.Tensor, *labels: tf.Tensor) -> list[tf.Tensor]:
         """What `RealImages.take` gives."""
-        images = tf.cast(images[..., tf.newaxis], tf.float32) / self._white
+        side = self.real.images.shape[1]
+        pixels = tf.reshape(tf.bitcast(packed, tf.uint8), (-1, side, side, 1))
+        images = tf.cast(pixels, tf.float32) / self._white
         if self.real.lowest < 0:
             images = images * 2 - 1
         return [images, *(tf.one_hot(classes, self.real.num_labels) for classes in labels)]
