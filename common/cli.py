@@ -95,6 +95,8 @@ class CommandParser(argparse.ArgumentParser):
         """Turns errors that the user can fix into such a line; bugs keep their traceback."""
         import tensorflow as tf  # slow; who runs something has it loaded
 
+        from common.gpu import failure
+
         startup.loaded()
         try:
             yield
@@ -110,12 +112,10 @@ class CommandParser(argparse.ArgumentParser):
                 "message, and start all workers again with --resume"
             )
         except tf.errors.OpError as error:
-            from common.gpu import failure
-
-            said = failure(error)
-            if said is None:
+            of_the_gpu = failure(error)
+            if of_the_gpu is None:
                 raise
-            self.error(said)
+            self.error(of_the_gpu)
         except BrokenPipeError:
             discard_output()  # its reader, such as `head`, has ended
             self.exit(1)
@@ -137,7 +137,7 @@ class Parser(CommandParser):
         model_name: The name of the model.
         description: The first line of `--help`.
         conditional: Whether the generator takes labels, and so --digit exists.
-        prog: The name of the program, if it is not that of the model.
+        prog: The name of the program, if it is not that of the model; it has no examples then.
         defaults: Of flags, by their names, where they are not those of `Options`.
     """
 
@@ -149,8 +149,8 @@ class Parser(CommandParser):
         prog: str | None = None,
         defaults: dict[str, Any] | None = None,
     ) -> None:
-        prog = prog or f"{model_name}.py"
-        super().__init__(prog, description, _examples(prog, model_name, conditional))
+        examples = None if prog else _examples(model_name, conditional)
+        super().__init__(prog or f"{model_name}.py", description, examples)
         self.model_name = model_name
         self.defaults = defaults or {}
         groups: dict[str, Any] = {
@@ -206,9 +206,9 @@ def _group_of(flag: Flag) -> str:
     return "" if SAMPLE in flag.modes else "training"
 
 
-def _examples(prog: str, name: str, conditional: bool) -> str:
+def _examples(name: str, conditional: bool) -> str:
     """The examples of --help."""
-    program = f"python {prog}"
+    program = f"python {name}.py"
     examples = {
         program: "train as in the chapter (hours on a CPU)",
         f"{program} --train-steps 2000": "train until digits appear",

@@ -103,7 +103,8 @@ def failure(error: tf.errors.OpError) -> str | None:
         return None
     return (
         f"the GPU's libraries have failed ({said[0].strip()[:MAX_QUOTED]}): free the GPU of other "
-        f"programs, or update its driver and the libraries, {_INSTALL}; {_SHOW_REASON}"
+        f"programs, or update its driver and the libraries, {_INSTALL}; with "
+        "TF_CPP_MIN_LOG_LEVEL=0 before it the same command shows TensorFlow's own messages"
     )
 
 

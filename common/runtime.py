@@ -128,7 +128,7 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
     if precision == "float16" and not has_gpu:
         raise UserError(
             "argument --precision: float16 given, which needs a GPU, and TensorFlow finds none: "
-            "give bfloat16 or float32, or resume this run on a machine with a GPU"
+            "give bfloat16 or float32, or train on a machine with a GPU"
         )
     if xla and not has_gpu:
         raise UserError(

@@ -167,7 +167,6 @@ def variant(name: str) -> AbstractContextManager:
         prog=f"experiments/claims.py {name}",
         defaults=DEFAULTS,
     )
-    parser.epilog = None  # its examples are those of a program that trains in the current folder
     return mock.patch.multiple(
         dcgan_mnist, MODEL_NAME=name, PARSER=parser, train=train_in_stages, **VARIANTS[name].names
     )
@@ -201,7 +200,7 @@ def _command_line() -> CommandParser:
     group.add_argument("--seeds", nargs="+", type=seed_number, metavar="N", help="default: 0 1 2")
     for name in PASSED_ON:
         parser.add_flag(name, group)
-    parser.set_defaults(train_steps=DEFAULTS["train_steps"])
+    parser.set_defaults(train_steps=DEFAULTS["train_steps"])  # for --help
     return parser
 
 

@@ -44,8 +44,8 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
         results: Where to: `bn-in-d/seed-0-cpu-....json` and so on.
 
     Raises:
-        UserError: No run has reached a stage, there are two folders of the same, one cannot be
-            compared with the results that exist, or a file cannot be read; then nothing is
+        UserError: No run has reached a stage, two are the same one, some cannot be compared with
+            each other or with the results that exist, or a file cannot be read; then nothing is
             written. Or a file cannot be written.
     """
     known = {
@@ -53,7 +53,8 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
         for of_variant in read(results, names).values()
         for run in of_variant
     }
-    found: dict[Path, tuple[RunFolder, Result]] = {}
+    compared = dict(known)
+    found: dict[Path, RunFolder] = {}
     new: dict[Path, bytes] = {}
     for config in sorted(runs.rglob("config.json")):
         folder = RunFolder(config.parent)
@@ -62,13 +63,14 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
         result, picture = _result_of(folder)
         if not result["stages"] and DIVERGED not in result["warnings"]:
             continue
+        compared[folder.path] = result
         file = result_file(results, result)
         if file in found:
             raise UserError(
-                f"{found[file][0]} and {folder} are the same run: move one out of {runs}"
+                f"{found[file]} and {folder} are both of this variant, with the same seed and "
+                f"processor: move one out of {runs}"
             )
-        found[file] = (folder, result)
-        _check_comparable(known | {folder.path: run for folder, run in found.values()})
+        found[file] = folder
         steps = known[file]["steps"] if file in known else 0
         if steps > result["steps"]:
             print(f"{folder}: left out, its result tells of {steps:,} steps")
@@ -78,6 +80,7 @@ def collect(runs: Path, names: Iterable[str], results: Path) -> None:
             new[file.with_suffix(".png")] = picture
     if not found:
         raise UserError(f"{runs} holds no run of a variant that has reached a stage: train one")
+    _check_comparable(compared)
     for file, content in new.items():
         write_file(file, content)
 
@@ -102,9 +105,14 @@ def read(results: Path, names: Iterable[str]) -> Results:
                     "delete it, and collect this run again"
                 ) from error
     _check_comparable(by_file)
-    runs = sorted(by_file.values(), key=lambda run: (run["flags"]["seed"], run["device"]))
+    runs = sorted(by_file.values(), key=lambda run: (run["flags"]["seed"], began_on(run)))
     found = {name: [run for run in runs if run["variant"] == name] for name in names}
     return {name: of_variant for name, of_variant in found.items() if of_variant}
+
+
+def began_on(run: Result) -> str:
+    """The device of a run, or, if it was resumed on others, its first one."""
+    return [*run["earlier"], run][0]["device"]
 
 
 def identity(run: Result) -> dict[str, Any]:
@@ -131,7 +139,7 @@ def _check_comparable(runs: dict[Path, Result]) -> None:
 
 def result_file(results: Path, run: Result) -> Path:
     """The result of a run; the first of its images are a PNG file beside it."""
-    device = re.sub(r"[^a-z0-9]+", "-", run["device"].lower()).strip("-")
+    device = re.sub(r"[^a-z0-9]+", "-", began_on(run).lower()).strip("-")
     return results / run["variant"] / f"seed-{run['flags']['seed']}-{device}.json"
 
 

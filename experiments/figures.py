@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from collected import SHOWN, Result, Results, result_file, shares, shown
+from collected import SHOWN, Result, Results, began_on, result_file, shares, shown
 from common.pictures import DPI
 
 # In images.png: pixels for the names of variants, for a line of text, and between two things.
@@ -62,11 +62,12 @@ def _images_of(run: Result, results: Path) -> Image.Image | None:
         return None
     steps = shown(map(int, run["stages"]))
     distance = run["stages"][str(steps)]["frechet_distance"]
-    processor = re.sub(r"^CPU: |, \d+ cores?$|\(R\)|\(TM\)| Processor", "", run["device"])
-    told = f"seed {run['flags']['seed']}, {processor}: {three_digits(distance)}"
+    processor = re.sub(r"^CPU: |, \d+ cores?$|\(R\)|\(TM\)| Processor", "", began_on(run))
+    after = "" if steps == SHOWN else f"after {steps:,} steps, "
+    told = f"{three_digits(distance)}: {after}seed {run['flags']['seed']}, {processor}"
     drawn = Image.open(result_file(results, run).with_suffix(".png")).convert("L")
     cell = Image.new("L", (drawn.width, _LINE + drawn.height), _WHITE)
-    _write(cell, (0, 0), told if steps == SHOWN else f"{told} ({steps:,} steps)")
+    _write(cell, (0, 0), told)  # a long name of a processor is cut off
     cell.paste(drawn, (0, _LINE))
     return cell
 
@@ -161,7 +162,7 @@ def three_digits(value: float) -> str:
 
 # By the names of their files: what draws them, and what they show.
 FIGURES = {
-    "images": (images, f"Images after {SHOWN:,} steps: seed, processor and Frechet distance"),
+    "images": (images, f"Images after {SHOWN:,} steps: Frechet distance, seed and processor"),
     "classes": (classes, "Class histograms of all variants: mean and range over the runs"),
     "curves": (
         curves,

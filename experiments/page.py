@@ -28,6 +28,9 @@ class Cell:
 
     In a format string `{cell}` is the mean with the range, as the table has them; `{cell:mean}`,
     `{cell:lowest}`, `{cell:highest}` and `{cell:range}` are parts of that.
+
+    Raises:
+        ValueError: A format string asks for something else.
     """
 
     def __init__(self, values: list[float], written: Callable[[float], str]) -> None:
@@ -39,9 +42,12 @@ class Cell:
             return ""
         ends = min(self.values), max(self.values)
         mean, lowest, highest = map(self.written, (sum(self.values) / len(self.values), *ends))
-        both = f"{lowest} to {highest}"
-        parts = {"mean": mean, "lowest": lowest, "highest": highest, "range": both}
-        return parts[part] if part else f"{mean} ({both})" if len(self.values) > 1 else mean
+        both = lowest if lowest == highest else f"{lowest} to {highest}"
+        whole = f"{mean} ({lowest} to {highest})" if len(self.values) > 1 else mean
+        parts = {"": whole, "mean": mean, "lowest": lowest, "highest": highest, "range": both}
+        if part not in parts:
+            raise ValueError(f"a cell has no {part}")
+        return parts[part]
 
 
 # The table of results: by variant and steps, a row of cells by their columns.
@@ -57,7 +63,8 @@ def draw(variants: Mapping[str, tuple[str, str]], results: Path, page: Path) -> 
         page: The page.
 
     Raises:
-        UserError: The page cannot be read, a marker is missing, or a file cannot be written.
+        UserError: The page cannot be read, a marker is missing, or a file cannot be written. Or
+            verdicts.md cannot be read, or names something that the table does not have.
     """
     found = read(results, variants)
     try:
@@ -92,32 +99,43 @@ def parts(variants: Mapping[str, tuple[str, str]], found: Results) -> dict[str, 
     return {
         "variants": of_variants,
         "results": "\n\n".join(of_results),
-        "verdicts": verdicts(VERDICTS.read_text(), rows),
+        "verdicts": _verdicts(rows),
     }
 
 
 def verdicts(template: str, rows: Table) -> str:
     """The verdicts, in which `{tanh[5000][recall]:range}` stands for what the table has there.
 
-    So none of their figures is typed by hand. Where a row is missing, there are no verdicts.
+    So none of their numbers is typed by hand. Where a row is missing, there are no verdicts.
+
+    Raises:
+        KeyError, ValueError: There is no such column, or no such part of a cell.
     """
-    try:
-        return template.format_map(rows).strip()
-    except KeyError:
+    named = re.findall(r"\{([\w-]+)\[(\d+)\]", template)
+    if any(int(steps) not in rows.get(name, {}) for name, steps in named):
         return NO_VERDICTS
+    return template.format_map(rows).strip()
+
+
+def _verdicts(rows: Table) -> str:
+    try:
+        return verdicts(read_file(VERDICTS).decode(), rows)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{VERDICTS} cannot be used: {first_line(error)}: mend it") from error
 
 
 def _settings(found: Results) -> str:
     """What all runs have in common, and which software and processors they had."""
     runs = [run for runs in found.values() for run in runs]
-    flags = runs[0]["flags"]
+    flags = runs[0]["flags"]  # all have the same precision and batch size
+    engines = " or ".join(sorted({run["flags"]["engine"] for run in runs}))
     environments = [part for run in runs for part in [*run["earlier"], run]]
     packages = ("tensorflow", "keras", "numpy")
     versions = sorted({tuple(part["versions"][x] for x in packages) for part in environments})
     had = [f"TensorFlow {tf}, Keras {keras}, NumPy {numpy}" for tf, keras, numpy in versions]
     had += sorted({part["device"] for part in environments})
     return (
-        f"All runs: {flags['precision']}, the {flags['engine']} engine, batches of "
+        f"All runs: {flags['precision']}, the {engines} engine, batches of "
         f"{flags['batch_size']}; {'; '.join(had)}."
     )
 
@@ -151,10 +169,12 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(steps: int, runs: list[Result]) -> dict[str, Cell | str]:
-    """What the runs of a variant have after so many steps, by the columns of the table."""
-    stages = [run["stages"][str(steps)] for run in runs if str(steps) in run["stages"]]
+    """What those runs have that have come so far, or have diverged, by the columns of the table."""
+    diverged = [run for run in runs if run["warnings"].get(DIVERGED, steps + 1) <= steps]
+    in_row = [run for run in runs if str(steps) in run["stages"] or run in diverged]
+    stages = [run["stages"][str(steps)] for run in in_row if run not in diverged]
     warnings = Counter(
-        kind for run in runs for kind, first in run["warnings"].items() if first <= steps
+        kind for run in in_row for kind, first in run["warnings"].items() if first <= steps
     )
     without_recall = sum(_two_decimals(stage["recall"]) == _NO_RECALL for stage in stages)
 
@@ -162,8 +182,8 @@ def _row(steps: int, runs: list[Result]) -> dict[str, Cell | str]:
         return Cell([value(stage) for stage in stages], written)
 
     return {
-        "runs": str(len(stages) + warnings[DIVERGED]),
-        "failing": str(without_recall + warnings[DIVERGED]),
+        "runs": str(len(in_row)),
+        "failing": str(without_recall + len(diverged)),
         "Frechet distance": cell(itemgetter("frechet_distance"), three_digits),
         **{
             metric: cell(itemgetter(metric), _two_decimals)

@@ -140,7 +140,9 @@ def train_all(
             command = [sys.executable, str(program), name, f"--seed={seed}"]
             command += [f"--outdir={log.parent}", *(["--resume"] if resumes else [])]
             command += [f"--{flag.replace('_', '-')}={value}" for flag, value in flags.items()]
-            with writing(log), log.open("a" if resumes else "w") as output:
+            with writing(log):
+                opened = log.open("a" if resumes else "w")
+            with opened as output:
                 # it holds the lock, too, should it outlive this process
                 ended = subprocess.run(command, stdout=output, stderr=output, pass_fds=[lock])
             if ended.returncode and not _has_diverged(log):

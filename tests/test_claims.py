@@ -515,7 +515,8 @@ def test_results_are_not_lost(results, run, capsys):
     folder.config.write_text(json.dumps(config))
     assert collect() == [2500, 2500, 2]
     kept.unlink()
-    config["device"] = RESULT["device"]
+    # begun on the first one, and resumed here
+    config["earlier"] = [{"device": RESULT["device"], "versions": RESULT["versions"]}]
     folder.config.write_text(json.dumps(config))
     assert collect() == [2500, 2, 2]
     assert json.loads(kept.read_text())["warnings"] == {"unknown, there is no log": 0}
@@ -532,9 +533,9 @@ def test_what_cannot_be_collected(results, run):
             collected.collect(runs, ["adam", "tanh"], results)
         assert {file: file.read_bytes() for file in results.rglob("*.*")} == before
 
-    copy = runs / "copy" / "tanh"
+    copy = runs / "again" / "tanh"
     shutil.copytree(folder.path, copy)
-    refused(f"{folder} and {copy} are the same run: move one out of {runs}")
+    refused(f"{copy} and {folder} are both of this variant, with .*: move one out of {runs}")
     shutil.rmtree(copy)
     for other in ({"data_sha256": "4567"}, {"flags": config["flags"] | {"batch_size": 8}}):
         folder.config.write_text(json.dumps(config | other))
@@ -625,6 +626,18 @@ def test_the_page_is_drawn_from_the_results():
     assert sum((claims.RESULTS / file).stat().st_size for file in on_disk) < 10 * 2**20
 
 
+def test_a_row_is_of_the_runs_that_have_come_so_far(results):
+    """Their warnings, too; and all engines are named."""
+    runs = collected.read(results, ["tanh"])["tanh"]
+    runs[0] |= {"warnings": {"the discriminator wins": 700}}  # has reached 1,000 steps
+    runs[1]["flags"]["engine"] = "train_on_batch"
+    rows = page.table({"tanh": runs})["tanh"]
+    assert rows[1000]["warnings"] == "the discriminator wins: 1"
+    assert (rows[2500]["runs"], rows[2500]["warnings"]) == ("1", "none")
+    drawn = page.parts(DESCRIBED, {"tanh": runs})["results"]
+    assert "All runs: bfloat16, the compiled or train_on_batch engine, batches of 64" in drawn
+
+
 def test_a_verdict_has_the_figures_of_the_table(results):
     """Of the variant, the steps and the column that it names; it has no others."""
     rows = page.table(collected.read(results, ["adam", "tanh"]))
@@ -636,7 +649,12 @@ def test_a_verdict_has_the_figures_of_the_table(results):
         rows,
     )
     assert told == "7.00 to 9.50, 8.25; 25.0%, 75.0%; 2 of 2; 400; too early"
-    assert page.verdicts("{tanh[5000][recall]:mean}", rows) == page.NO_VERDICTS
+    assert page.verdicts("{tanh[1000][recall]:range}", rows) == "0.25"
+    for missing in ("{tanh[5000][recall]:mean}", "{zero-sum[1000][recall]:mean}"):
+        assert page.verdicts(missing, rows) == page.NO_VERDICTS
+    for wrong in ("{tanh[1000][recal]:mean}", "{tanh[1000][recall]:meen}", "{tanh[1000][recall"):
+        with pytest.raises((KeyError, ValueError)):
+            page.verdicts(wrong, rows)
     by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", page.VERDICTS.read_text())
     allowed = {"128", "256", "2", "0.5", "1", "0", "501", "1,000", "2,500"}
     assert set(re.findall(r"\d[\d.,]*(?<![.,])%?", by_hand)) <= allowed

@@ -110,6 +110,7 @@ def test_a_gpu_without_a_driver(tmp_path, monkeypatch):
         (tmp_path / slot / "vendor").write_text(f"{vendor}\n")
         (tmp_path / slot / "class").write_text(f"{kind}\n")
 
+    monkeypatch.setattr(gpu.tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(gpu.ctypes, "CDLL", no_driver)
     monkeypatch.setattr(gpu, "_PCI_DEVICES", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -130,8 +131,9 @@ def test_errors_of_its_libraries(monkeypatch, capsys):
     said = "Graph execution error:\n\nDNN library initialization failed. Look at the errors above."
     failed = tf.errors.FailedPreconditionError(None, None, said)
     parser = CommandParser("program.py", "does something")
+    monkeypatch.setattr(gpu.tf.config, "list_physical_devices", lambda kind: [])
     with pytest.raises(tf.errors.OpError), parser.one_line_errors():
-        raise failed  # on a machine without a GPU: no such library is used
+        raise failed  # no GPU, so no such library is used
     monkeypatch.setattr(gpu.tf.config, "list_physical_devices", lambda kind: ["a GPU"])
     with pytest.raises(SystemExit) as ended, parser.one_line_errors():
         raise failed
@@ -146,7 +148,7 @@ def test_errors_of_its_libraries(monkeypatch, capsys):
 
 
 def test_no_word_where_there_is_no_gpu(capfd):
-    if os.path.exists("/dev/nvidia0"):
+    if os.path.exists("/dev/nvidia0") or gpu._is_plugged_in():
         pytest.skip("there is one")
     assert unused_gpu() is None
     assert capfd.readouterr() == ("", "")

@@ -22,6 +22,7 @@ FLOORS = [
 ]
 # What is slow to import, and what only some commands need, is imported where it is used.
 LAZY = {
+    "common.cli": {"common.gpu"},
     "common.program": {"common.evaluation.evaluate"},
     "common.training.train": {"common.training.callbacks.tensorboard"},
 }
