@@ -51,11 +51,19 @@ def test_steps_are_keras_2s(gan, steps, batch_size):
                 # RMSprop scales up: 20 updates may carry it 20 * 3.2 * 1e-4 in any direction.
                 assert distance / np.sqrt(theirs.size) < 2e-4
             else:
-                # of the way from the start; at most 7e-3 was measured with two threads and 1.6e-2
-                # with one, and 2.4e-2 in the generator's first layer, whose gradients are smallest
-                in_first_layer = any(variable is weight for weight in models[0].weights[:2])
-                bound = 5e-2 if in_first_layer else 3e-2
-                assert distance < bound * np.linalg.norm(theirs - first)
+                assert distance < bound_of(variable, ours) * np.linalg.norm(theirs - first)
+
+
+def bound_of(variable, network) -> float:
+    """How far a weight may be from the oracle's, as a share of its way from the start.
+
+    Measured with one thread and with two: 1.5e-4 in the discriminator, 1.2e-3 in the generator's
+    moving statistics and, because RMSprop scales its small gradients up together with their
+    rounding, 4.5e-2 in its first layer and 1.6e-2 in the others.
+    """
+    if network.name == "discriminator":
+        return 1e-3
+    return 1e-2 if "moving" in variable.name else 1e-1
 
 
 def is_bias_before_batch_normalization(variable) -> bool:
