@@ -10,7 +10,7 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
@@ -71,6 +71,21 @@ class CommandParser(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}: {self._advice(unknown[0])}")
         return found
+
+    def parse_given(self, args: Any, names: Iterable[str]) -> tuple[Any, dict[str, Any]]:
+        """Reads a command line in which some flags may be left out.
+
+        Args:
+            args: The command line; None for that of the process.
+            names: The flags; where one is not given, its default is not filled in.
+
+        Returns:
+            All that was read, and of these flags those that were given, with their values.
+        """
+        # argparse does not set what the namespace already has: None means "not given"
+        found = self.parse_args(args, argparse.Namespace(**dict.fromkeys(names)))
+        values = {name: getattr(found, name) for name in names}
+        return found, {name: value for name, value in values.items() if value is not None}
 
     def _advice(self, unknown: str) -> str:
         """What the user may have meant."""
@@ -170,9 +185,7 @@ class Parser(CommandParser):
 
     def options(self, argv: Sequence[str] | None = None) -> Options:
         """Reads the command line; a mistake in it ends the program with status 2."""
-        # argparse does not set what the namespace already has: None means "not given"
-        parsed = self.parse_args(argv, argparse.Namespace(**dict.fromkeys(FLAGS)))
-        given = {name: value for name, value in vars(parsed).items() if value is not None}
+        _, given = self.parse_given(argv, FLAGS)
         options = Options(**self.defaults | given, given=given, program=self.prog)
         try:
             check_flags(options)

@@ -38,10 +38,7 @@ class BatchStatistics(BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Normalizes float32 of shape (batch, height, width, channels)."""
-        mean, variance = tf.nn.moments(inputs, [0, 1, 2])
-        return tf.nn.batch_normalization(
-            inputs, mean, variance, self.beta, self.gamma, self.epsilon
-        )
+        return self.normalize(inputs, *tf.nn.moments(inputs, [0, 1, 2]))
 
 
 class OwnStatistics(BatchStatistics):

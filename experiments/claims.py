@@ -13,7 +13,6 @@ same real images and the same noise.
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -212,13 +211,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             dcgan_mnist.main(arguments[1:])
         return
     parser = _command_line()
-    # argparse does not set what the namespace already has: None means "not given"
-    options = parser.parse_args(arguments, Namespace(**dict.fromkeys(WITH_ALL)))
+    options, given = parser.parse_given(arguments, WITH_ALL)
     if options.variant:
         name = options.variant
         parser.error(f"{name} comes first: python {parser.prog} {name} ...")
-    given = {name: getattr(options, name) for name in WITH_ALL}
-    given = {name: value for name, value in given.items() if value is not None}
     if given and not options.all:
         flag = f"--{next(iter(given)).replace('_', '-')}"
         parser.error(f"argument {flag}: has no effect without --all: leave it out, or add --all")

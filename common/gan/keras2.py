@@ -79,14 +79,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if frozen:
             # as the kernel, whose gradients here are not deterministic on a GPU, so that TensorFlow
             # refuses them
-            outputs = tf.nn.batch_normalization(
-                inputs,
-                self.moving_mean,
-                self.moving_variance,
-                self.beta,
-                self.gamma,
-                self.epsilon,
-            )
+            outputs = self.normalize(inputs, self.moving_mean, self.moving_variance)
         elif training and self.synchronized:
             outputs, mean, variance = self._normalize_synchronized(inputs)
         else:
@@ -105,6 +98,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self.moving_variance.assign_sub((self.moving_variance - variance) * rate)
         return outputs
 
+    def normalize(self, inputs: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> tf.Tensor:
+        """Computes the kernel's outputs from statistics of one's own, each of shape (channels,)."""
+        return tf.nn.batch_normalization(
+            inputs, mean, variance, self.beta, self.gamma, self.epsilon
+        )
+
     def _normalize_synchronized(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Computes the kernel's outputs, mean and unbiased variance over all replicas.
 
@@ -119,9 +118,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         mean = mean_of_all(inputs)
         variance = mean_of_all(tf.square(inputs - mean))
-        outputs = tf.nn.batch_normalization(
-            inputs, mean, variance, self.beta, self.gamma, self.epsilon
-        )
+        outputs = self.normalize(inputs, mean, variance)
         count = tf.size(inputs) // tf.size(mean) * replica.num_replicas_in_sync
         # as the kernel, also for one value
         unbiased = variance * tf.cast(count / tf.maximum(count - 1, 1), variance.dtype)
