@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.data.formats import MAX_PIXELS
+from common.data.readers import MAX_PIXELS
 from common.files import kind_of
 
 

@@ -107,20 +107,3 @@ def test_the_core_needs_neither_pictures_nor_a_terminal(name):
     found = everything_below(name)
     assert found & {"numpy", "keras"}
     assert not found & {"matplotlib", "PIL", "rich", "sklearn", "scipy", "tensorboard"}
-
-
-def test_nothing_is_longer_than_it_has_to_be():
-    for name, tree in MODULES.items():
-        table = 0
-        if name == "common.options":  # the table of flags aside
-            options = next(node for node in tree.body if getattr(node, "name", "") == "Options")
-            table = sum(
-                node.end_lineno - node.lineno + 1
-                for node in options.body
-                if isinstance(node, ast.AnnAssign)
-            )
-        length = max(getattr(node, "end_lineno", 0) for node in tree.body)
-        assert length - table <= 300, name
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 60, (name, node.name)

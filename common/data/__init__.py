@@ -1,1 +1,1 @@
-"""Data sets: the formats that they come in, and what the arrays in them mean."""
+"""Data sets: reading their files, and what the arrays in them mean."""

@@ -1,4 +1,4 @@
-"""Data sets: real images and their labels, whatever form they come in."""
+"""Data sets: what their arrays mean, whatever form they come in."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.formats import FORMATS, MAX_LABELS, MIN_LABELS, Raw, check_size
-from common.data.idx import idx_files, looks_like_idx, read_idx_files
-from common.data.npz import has_numpy_files, read_npy, read_npz, read_numpy_files
-from common.data.pictures import read_pictures, resized
-from common.errors import UserError, first_line
-from common.files import open_regular
+from common.data.readers import FORMATS, Arrays, check_size, find_arrays, resized
+from common.errors import UserError
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 MNIST = PROJECT / "data" / "mnist.npz"
 
+_EXPECTED = {
+    "train": FORMATS,
+    "test": "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files "
+    "like t10k-images-idx3-ubyte, or in a folder test beside a folder train",
+}
+# The numbers of classes that labels may have.
+MIN_LABELS, MAX_LABELS = 2, 1000
 # With fewer images of a class, on average, labels are more likely something else.
 _FEW_IMAGES = 3
 
@@ -49,17 +52,15 @@ def load_data(
         `(images, labels)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
         multiple of 4; and their labels, int64 of shape (N,), from 0. Classes are the labels that
         occur in the training part, numbered in their order.
-
-    Raises:
-        UserError: There is no such data set, it cannot be read, or it holds something else.
     """
-    raw = _read(path, part, image_size)
-    images = _images(raw.images(), path, part, image_size)
-    labels = _plain_labels(raw, len(images), path)
-    of_train = labels
-    if part == "test":
-        of_train = _plain_labels(_read(path, "train", image_size), None, path)
-    return images, _numbered(labels, of_train, path, part)
+    arrays = find_arrays(path, image_size)
+    images = _images(arrays, part, path, image_size)
+    labels = _labels(arrays, part, path, len(images))
+    of_train = labels if part == "train" else _labels(arrays, "train", path)
+    numbers, classes = _numbered(labels, of_train, path)
+    if part == "train":
+        _describe(classes, len(images), path)
+    return images, numbers
 
 
 def load_images(path: Path, image_size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -70,22 +71,19 @@ def load_images(path: Path, image_size: int | None = None) -> tuple[np.ndarray, 
         image_size: The same.
 
     Returns:
-        As `load_data`; the labels are None where there are none, or none of use.
-
-    Raises:
-        UserError: As `load_data`, because of the images.
+        As `load_data`; the labels are None if there are none, or if they cannot be used.
     """
-    raw = _read(path, "train", image_size)
-    images = _images(raw.images(), path, "train", image_size)
+    arrays = find_arrays(path, image_size)
+    images = _images(arrays, "train", path, image_size)
     try:
-        labels = _plain_labels(raw, len(images), path)
-        return images, _numbered(labels, labels, path, "train", quiet=True)
+        labels = _labels(arrays, "train", path, len(images))
+        return images, _numbered(labels, labels, path)[0]
     except UserError:
         return images, None
 
 
 def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
-    """The SHA-256 sum of a data set's training part, in whatever form it comes.
+    """The SHA-256 sum of a data set's training part, which does not depend on its form.
 
     Args:
         images: uint8 of shape (N, size, size), as from `load_data`.
@@ -98,60 +96,34 @@ def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
     return content.hexdigest()
 
 
-def _read(path: Path, part: str, image_size: int | None) -> Raw:
-    """A part of a data set, from the reader of its format."""
-    try:
-        if path.is_dir():
-            return _read_folder(path, part, image_size)
-        with open_regular(path) as file:
-            start = file.read(6)
-    except FileNotFoundError:
-        raise UserError(f"data set {path} does not exist: {FORMATS}") from None
-    except OSError as error:
-        raise UserError(f"data set {path} cannot be read: {first_line(error)}") from error
-    if start.startswith(b"PK"):
-        return read_npz(path, part)
-    if start == b"\x93NUMPY":
-        return read_npy(path, part)
-    if looks_like_idx(start):  # one of the files of a folder
-        files = idx_files(path.parent, path)
-        if any(file.path == path for file in files):
-            return read_idx_files(path.parent, files, part)
-    raise UserError(f"data set {path} is of no known format: {FORMATS}")
-
-
-def _read_folder(path: Path, part: str, image_size: int | None) -> Raw:
-    files = idx_files(path)
-    if files:
-        return read_idx_files(path, files, part)
-    if has_numpy_files(path):
-        return read_numpy_files(path, part)
-    return read_pictures(path, part, image_size)
+def num_classes(labels: np.ndarray) -> int:
+    """The number of classes of the labels of a training part."""
+    return int(labels.max()) + 1
 
 
 # Images: to uint8 of shape (N, size, size)
 
 
-def _images(images: np.ndarray, path: Path, part: str, image_size: int | None) -> np.ndarray:
+def _images(arrays: Arrays, part: str, path: Path, image_size: int | None) -> np.ndarray:
+    if f"x_{part}" not in arrays:
+        others = f"only {', '.join(list(arrays)[:20])}" if arrays else "nor any other"
+        raise UserError(f"data set {path} has no array x_{part}, {others}: {_EXPECTED[part]}")
+    images = arrays[f"x_{part}"]()
     notes = []
     if images.ndim == 2:  # flattened
         side = math.isqrt(images.shape[1])
         if side**2 == images.shape[1]:
             images = images.reshape(len(images), side, side)
             notes.append(f"rows of {side**2} values are taken for {side} x {side} pixels")
-    if images.ndim == 4:  # an axis of channels, first or last, of one channel
-        axis = 3 if images.shape[3] == 1 else 1
-        if images.shape[axis] != 1:
-            raise UserError(_refused(images, path))
-        images = images.squeeze(axis)
+    if images.ndim == 4 and 1 in (images.shape[3], images.shape[1]):  # an axis of one channel
+        images = images.squeeze(3 if images.shape[3] == 1 else 1)
     if images.ndim != 3 or not images.size or images.dtype.kind not in "biuf":
         raise UserError(_refused(images, path))
     images, meaning = _to_bytes(images, path)
-    notes += [meaning] if meaning else []
+    notes += meaning
     if image_size is not None and images.shape[1:] != (image_size, image_size):
-        images = resized(images, image_size)
-    height, width = images.shape[1:]
-    check_size(height, width, path)
+        images = np.stack([resized(image, image_size) for image in images])
+    check_size(images[0], path)
     if part == "train":
         if notes:
             print(f"{path}: {', '.join(notes)}", flush=True)
@@ -169,34 +141,26 @@ def _refused(images: np.ndarray, path: Path) -> str:
     return f"{found}, expected uint8 of shape (N, size, size): convert or reshape them"
 
 
-def _to_bytes(images: np.ndarray, path: Path) -> tuple[np.ndarray, str]:
-    """Pixels as uint8, 0 to 255, and what they were taken for; empty if they were that."""
-    if images.dtype == np.uint8:
-        return images, ""
+def _to_bytes(images: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Pixels as uint8, 0 to 255, and what they were taken for, unless it is evident."""
     if images.dtype.kind == "b":
-        return images.astype(np.uint8) * 255, "pixels are taken for False: black, True: white"
+        return images.astype(np.uint8) * 255, ["pixels are taken for False: black, True: white"]
     lowest, highest = images.min(), images.max()  # NaN if any is
     if images.dtype.kind in "iu":
         if lowest >= 0 and highest <= 255:
-            return images.astype(np.uint8), ""
-    elif lowest >= 0 and highest <= 1:
-        return _scaled(images, 0, 255), "pixels are taken for 0: black, 1: white"
-    elif lowest >= -1 and highest <= 1:
-        return _scaled(images, 1, 127.5), "pixels are taken for -1: black, 1: white"
-    elif lowest >= 0 and highest <= 255:
-        return _scaled(images, 0, 1), "pixels are taken for 0: black, 255: white"
+            return images.astype(np.uint8, copy=False), []
+    else:
+        for black, white in ((0, 1), (-1, 1), (0, 255)):
+            if lowest >= black and highest <= white:
+                factor = 255 / (white - black)
+                # image by image: several copies of all of them might not fit into the memory
+                pixels = [np.rint((x - black) * factor).astype(np.uint8) for x in images]
+                meaning = f"pixels are taken for {black}: black, {white}: white"
+                return np.stack(pixels), [meaning]
     raise UserError(
         f"the images of {path} are {images.dtype} from {lowest:.6g} to {highest:.6g}, expected "
         "0 to 255, or fractions from 0 to 1 or -1 to 1: scale them"
     )
-
-
-def _scaled(images: np.ndarray, offset: float, factor: float) -> np.ndarray:
-    """Pixels as uint8, image by image, to need no second copy of all of them."""
-    scaled = np.empty(images.shape, np.uint8)
-    for target, image in zip(scaled, images, strict=True):
-        target[...] = np.rint((image + offset) * factor)
-    return scaled
 
 
 def _warn_of_images(images: np.ndarray, path: Path) -> None:
@@ -212,14 +176,14 @@ def _warn_of_images(images: np.ndarray, path: Path) -> None:
 # Labels: to int64 of shape (N,), from 0
 
 
-def _plain_labels(raw: Raw, count: int | None, path: Path) -> np.ndarray:
-    """Labels as integers or strings of shape (count,), whatever count is if it is None."""
-    if raw.labels is None:
+def _labels(arrays: Arrays, part: str, path: Path, count: int | None = None) -> np.ndarray:
+    """Labels as whole numbers or text of shape (N,), where N is `count`, if that is known."""
+    if f"y_{part}" not in arrays:
         raise UserError(
-            f"data set {path} has no labels (y_train), which a GAN with labels and evaluations "
+            f"data set {path} has no labels (y_{part}), which a GAN with labels and evaluations "
             "need: add them, or train dcgan_mnist.py, which needs none"
         )
-    labels = raw.labels()
+    labels = arrays[f"y_{part}"]()
     found = f"the labels of {path} are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
@@ -230,7 +194,8 @@ def _plain_labels(raw: Raw, count: int | None, path: Path) -> np.ndarray:
     as_expected = labels.ndim == 1 and labels.dtype.kind in "biuUS"
     if not as_expected or count not in (None, len(labels)):
         raise UserError(
-            f"{found}, expected whole numbers, one for each of the {count} images: add such labels"
+            f"{found}, expected whole numbers, one for each of the {count or 'training'} images: "
+            "add such labels"
         )
     return labels
 
@@ -241,10 +206,10 @@ def _is_one_hot(labels: np.ndarray) -> bool:
 
 
 def _numbered(
-    labels: np.ndarray, of_train: np.ndarray, path: Path, part: str, quiet: bool = False
-) -> np.ndarray:
-    """Labels as numbers of classes, the classes being the labels of the training part."""
-    classes, counts = np.unique(of_train, return_counts=True)
+    labels: np.ndarray, of_train: np.ndarray, path: Path
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as numbers of classes; and the classes: the labels of the training part, in order."""
+    classes = np.unique(of_train)
     if not MIN_LABELS <= len(classes) <= MAX_LABELS:
         raise UserError(
             f"the labels of {path} are of {len(classes):,} classes, expected {MIN_LABELS} to "
@@ -256,22 +221,20 @@ def _numbered(
             f"the test images of {path} have labels that no training image has, "
             f"{', '.join(map(str, others[:5]))}: give a data set whose two parts belong together"
         )
-    if part == "train" and not quiet:
-        if not np.array_equal(classes, np.arange(len(classes))):
-            print(f"{path}: {_table(classes)}", flush=True)
-        if counts.mean() < _FEW_IMAGES:
-            _warn(
-                f"the {len(labels):,} images of {path} are of {len(classes):,} classes: see "
-                "whether their labels are labels"
-            )
-    return np.searchsorted(classes, labels).astype(np.int64)
+    return np.searchsorted(classes, labels).astype(np.int64), classes
 
 
-def _table(classes: np.ndarray) -> str:
-    """Which number stands for which label."""
-    numbered = [f"{i} is {label}" for i, label in enumerate(classes.tolist())]
-    shown = numbered if len(numbered) <= 30 else [*numbered[:28], "...", numbered[-1]]
-    return f"{len(numbered)} classes, numbered from 0 in their order: {', '.join(shown)}"
+def _describe(classes: np.ndarray, count: int, path: Path) -> None:
+    """Prints which number stands for which label, and warns of too many classes."""
+    if not np.array_equal(classes, np.arange(len(classes))):
+        table = [f"{i} is {label}" for i, label in enumerate(classes.tolist())]
+        shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
+        print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
+    if count < _FEW_IMAGES * len(classes):
+        _warn(
+            f"the {count:,} images of {path} are of {len(classes):,} classes: see whether their "
+            "labels are labels"
+        )
 
 
 def _warn(message: str) -> None:

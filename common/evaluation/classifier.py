@@ -51,8 +51,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from common.data.dataset import MNIST, checksum, load_data
-from common.data.formats import num_classes
+from common.data.dataset import MNIST, checksum, load_data, num_classes
 from common.errors import UserError, first_line
 from common.files import check_writable, packed, read_file, refuse_to_replace, unpacked, write_file
 from common.gan.batches import scaled

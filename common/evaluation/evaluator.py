@@ -5,8 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-from common.data.dataset import load_data
-from common.data.formats import num_classes
+from common.data.dataset import load_data, num_classes
 from common.errors import UserError
 from common.evaluation.classifier import Classifier, Part, classifier_for, digit_accuracy
 from common.evaluation.metrics import frechet_distance, total_variation

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from common.data.formats import num_classes
+from common.data.dataset import num_classes
 from common.errors import UserError
 from common.gan.models import lowest_pixel
 

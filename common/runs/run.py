@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.formats import num_classes
+from common.data.dataset import num_classes
 from common.errors import UserError, first_line
 from common.files import read_file, write_file
 from common.flags import FIXED
