@@ -23,7 +23,7 @@ PARSER = Parser(MODEL_NAME, "Train a DCGAN on MNIST, or draw digits with it.")
 if __name__ == "__main__":
     PARSER.options()  # a mistake, or --help, need not wait for TensorFlow to load
 
-from common import runtime  # noqa: F401  # before Keras, which it sets up
+from common import device  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
 from keras import Input, KerasTensor, Model

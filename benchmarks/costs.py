@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import variants
-from common import runtime  # noqa: F401  # before Keras, which it sets up
+from common import device  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
 import rich.console
@@ -30,8 +30,8 @@ from common.evaluation.evaluator import Evaluator, make_evaluator
 from common.flags import whole_number
 from common.gan.batches import generate
 from common.gan.saving import save_generator
+from common.images import image_grid, save_picture
 from common.options import PRECISIONS, Options
-from common.pictures import image_grid, save_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history

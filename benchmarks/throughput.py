@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import variants
-from common import runtime
+from common import device
 from common.flags import whole_number
 
 
@@ -138,7 +138,7 @@ def main() -> None:
 
     names = list(variants.VARIANTS)
     precisions = ["float32", "bfloat16"]
-    if runtime.tf.config.list_physical_devices("GPU"):
+    if device.tf.config.list_physical_devices("GPU"):
         names += variants.GPU_VARIANTS
         precisions += ["float16", variants.NO_TF32]
     packages = ["tensorflow", "keras", "tf-keras"]
@@ -169,7 +169,7 @@ def main() -> None:
             "fraction_of_peak": gflop / worker.median / peaks[variants.precision_of(name)],
         }
     result = {
-        "device": runtime.device_name(),
+        "device": device.device_name(),
         "versions": {package: version(package) for package in packages},
         "gflop_per_step": gflop,
         "peak_gflop_per_second": peaks,

@@ -67,7 +67,7 @@ def project_step(
 ) -> Any:
     """The `AlternatingStep` of `dcgan_mnist.py`."""
     _prepare(small)
-    from common import runtime  # before Keras, which it sets up
+    from common import device  # before Keras, which it sets up
 
     # isort: split
     import keras
@@ -78,11 +78,11 @@ def project_step(
     from common.options import PRECISIONS, Options
     from common.training.train import make_step
 
-    runtime.tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    device.tf.config.experimental.enable_tensor_float_32_execution(tf32)
     images, batch_size = _images(small)
     options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla)
-    runtime.prepare_device(precision, xla, batch_size)
-    rng = runtime.seed_everything(0)
+    device.prepare_device(precision, xla, batch_size)
+    rng = device.seed_everything(0)
     generator, discriminator = networks(images.shape[1], PRECISIONS[precision])
     if small:
         generator, discriminator = _shrunk(keras, generator), _shrunk(keras, discriminator)
@@ -116,9 +116,9 @@ def pytorch(precision: str = "float32", compiled: bool = False) -> Steps:
 
 def matrices(precision: str, tf32: bool = True) -> Steps:
     """Products of large square matrices, to see what the machine can do at best."""
-    from common import runtime
+    from common import device
 
-    tf = runtime.tf
+    tf = device.tf
     tf.config.experimental.enable_tensor_float_32_execution(tf32)
     shape = (matrix_size(), matrix_size())
     a, b = (tf.cast(tf.random.uniform(shape), precision) for _ in range(2))
@@ -134,9 +134,9 @@ def matrices(precision: str, tf32: bool = True) -> Steps:
 
 def matrix_size() -> int:
     """The side of the matrices: a GPU is done with smaller ones before the next product comes."""
-    from common import runtime
+    from common import device
 
-    return 8192 if runtime.tf.config.list_physical_devices("GPU") else 2048
+    return 8192 if device.tf.config.list_physical_devices("GPU") else 2048
 
 
 def _prepare(small: bool) -> None:

@@ -110,7 +110,7 @@ class CommandParser(argparse.ArgumentParser):
         """Turns errors that the user can fix into such a line; bugs keep their traceback."""
         import tensorflow as tf  # slow; who runs something has it loaded
 
-        from common.gpu import failure
+        from common.device import failure
 
         startup.loaded()
         try:

@@ -1,20 +1,21 @@
-"""The error that a user can fix, and output that nobody reads."""
+"""The error that a user can fix.
+
+Nearly every function here may raise `UserError`, so their docstrings do not say so: a `Raises:`
+names the errors that callers handle. `cli` catches it, prints its message without a traceback and
+ends the program with status 2.
+"""
 
 import os
 import sys
 
-# Characters of something given that a message quotes at most.
+# How many characters of a value a message quotes at most.
 MAX_QUOTED = 200
 # How the error begins that ends a run of NaN.
 DIVERGED = "training has diverged"
 
 
 class UserError(Exception):
-    """A mistake that the user can fix.
-
-    The message is one line that names what was given, what was expected and what to do. The
-    programs print it without a traceback and exit with status 2.
-    """
+    """A mistake: one line that names what was given, what was expected and what to do."""
 
 
 def diverged(what: str) -> UserError:

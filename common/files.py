@@ -1,35 +1,29 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Atomic writes, and the names of files."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import re
-import shutil
-import stat
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from common.errors import UserError
 
+# After this many seconds a partial file that reserves a name was left by a killed process.
+_ABANDONED = 3600
+
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes a file, all of it or nothing: until it is complete, `path` stays as it was.
+    """Writes a file and its folder; until the file is complete, `path` stays as it was.
 
     Callers make the whole content in memory first. Not all libraries that write to the disk
     themselves survive a full one: HDF5 aborts the process.
-
-    Args:
-        path: The file to create or replace. Its folder is created if it does not exist.
-        content: The new content.
-
-    Raises:
-        UserError: The file cannot be written (permissions, a full disk, a folder of that name).
     """
     partial = partial_of(path)
     try:
@@ -41,108 +35,39 @@ def write_file(path: Path, content: bytes) -> None:
             partial.replace(path)
             _sync_folder(path.parent)
     finally:
-        with suppress(OSError):  # whatever made writing fail may make this fail, too
+        with suppress(OSError):  # the error that writing has met may come here, too
             partial.unlink(missing_ok=True)
 
 
-def kind_of(path: Path) -> str:
-    """The suffix of a file, which says what it holds, in small letters: `.png`."""
-    return path.suffix.lower()
+def partial_of(path: Path) -> Path:
+    """The name that a file has until it is complete.
 
-
-def open_regular(path: Path) -> BinaryIO:
-    """Opens a file for reading, if it is an ordinary one: a pipe or a device may never end.
-
-    Raises:
-        OSError: It cannot be opened, or it is none.
+    It is always the same: what a killed process has left is overwritten. Processes do not meet
+    there, because a run locks its folder, and `new_file` gives each process a name of its own.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        kind = errno.EISDIR if path.is_dir() else errno.EINVAL
-        raise OSError(kind, "a folder" if path.is_dir() else "not an ordinary file", str(path))
-    return path.open("rb")
+    return path.with_name(f".{path.name}.partial")
 
 
-def read_file(path: Path) -> bytes:
-    """Reads a whole file, if it is an ordinary one.
-
-    Raises:
-        OSError: As `open_regular`, or it cannot be read.
-    """
-    with open_regular(path) as file:
-        return file.read()
+def remove_partials(folder: Path, name: str = "*") -> None:
+    """Removes what a killed process has left half written in a folder that is locked."""
+    for partial in folder.glob(partial_of(Path(name)).name):
+        partial.unlink()
 
 
 def check_writable(path: Path) -> None:
     """Checks now, not after hours of training, that `write_file(path, ...)` will work.
 
-    Creates the folder of `path`, and leaves nothing else behind, nor what killed processes have.
-
-    Raises:
-        UserError: The file cannot be written.
+    Creates the folder of `path`, and leaves nothing else behind.
     """
     with writing(path):
         if path.is_dir():
             raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
-        remove_partials(path.parent, f"*{path.suffix}")
-        partial_of(path).touch()
-        partial_of(path).unlink()
-
-
-def check_utf8(path: Path, flag: str) -> None:
-    """Checks that TensorFlow itself can write to a path.
-
-    Raises:
-        UserError: It cannot, because the name is of other bytes.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"argument {flag}: {path} is not a name in UTF-8, as TensorFlow needs one: give another"
-        ) from None
-
-
-def remove_partials(folder: Path, name: str = "*") -> None:
-    """Removes the partial files and folders that killed processes have left behind.
-
-    Args:
-        folder: The folder to search.
-        name: The file that was being written, or a pattern.
-    """
-    for partial in folder.glob(f".{name}.*.partial"):
-        number = partial.suffixes[-2][1:] if len(partial.suffixes) > 1 else ""
-        if number.isdigit() and not _is_alive(int(number)):
-            if partial.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)
-            else:
-                partial.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # sends nothing
-    except ProcessLookupError:
-        return False
-    except OSError:  # it is another user's
-        pass
-    return True
-
-
-def exists(path: Path) -> bool:
-    """Whether there is such a file or folder, as far as this user can see.
-
-    `Path.exists` raises where a folder may not be searched, or where a name is too long.
-    """
-    return os.path.exists(path)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def refuse_to_replace(path: Path, flag: str) -> None:
-    """Checks that a file which the user has named is not there yet.
-
-    Raises:
-        UserError: It is.
-    """
-    if exists(path):
+    """Checks that a file which the user has named does not exist."""
+    if os.path.exists(path):
         raise UserError(
             f"argument {flag}: {path} is there already: give another, or add --overwrite to "
             "replace it"
@@ -151,38 +76,43 @@ def refuse_to_replace(path: Path, flag: str) -> None:
 
 @contextmanager
 def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
-    """An empty file of a name that none has yet, made from one that the user did not choose.
-
-    So two programs that write at the same time do not take the same name. If the file is still
-    empty when the context ends, it is removed.
+    """Reserves a name that no file has, so that programs which draw at the same time get two.
 
     Args:
         path: The name to take if it is free; else `00000-1.png`, `00000-2.png`, ...
-        suffixes: Of files that go with it, which have to be free as well.
-
-    Raises:
-        UserError: The file cannot be made.
+        suffixes: Of files that go with it, whose names have to be free as well.
     """
     free, number = path, 0
-    while any(exists(free.with_suffix(suffix)) for suffix in suffixes) or not _made(free):
+    while not _reserved(free, [path.suffix, *suffixes]):
         number += 1
         free = path.with_stem(f"{path.stem}-{number}")
     try:
         yield free
     finally:
-        with suppress(OSError):  # somebody may have removed it
-            if not free.stat().st_size:
-                free.unlink()
+        partial_of(free).unlink(missing_ok=True)  # where nothing was written
 
 
-def _made(path: Path) -> bool:
-    """Creates an empty file, unless there is one of that name."""
+def _reserved(path: Path, suffixes: list[str]) -> bool:
+    """Creates the partial file of `path`, unless the name is taken."""
+    partial = partial_of(path)
     with writing(path):
+        with suppress(FileNotFoundError):
+            if time.time() - partial.stat().st_mtime > _ABANDONED:
+                partial.unlink()
         try:
-            path.open("x").close()
-        except FileExistsError:
+            partial.open("x").close()
+        except FileExistsError:  # another process is writing
             return False
-    return True
+        # only now: until then that process might have completed the file
+        taken = any(path.with_suffix(suffix).exists() for suffix in suffixes)
+        if taken:
+            partial.unlink()
+        return not taken
+
+
+def kind_of(path: Path) -> str:
+    """The suffix of a file, which says what it holds, in small letters: `.png`."""
+    return path.suffix.lower()
 
 
 def numbered_files(folder: Path, suffix: str) -> list[Path]:
@@ -201,11 +131,6 @@ def unpacked(content: bytes) -> dict[str, np.ndarray]:
     """The reverse of `packed`; a damaged archive can make NumPy raise any exception."""
     with np.load(io.BytesIO(content)) as archive:
         return {name: archive[name] for name in archive}
-
-
-def partial_of(path: Path) -> Path:
-    """The name that a file has until it is complete; it names the process that writes it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
 
 
 @contextmanager

@@ -10,12 +10,12 @@ import keras
 
 from common.cli import Parser
 from common.data.dataset import PROJECT
+from common.device import restored
 from common.errors import UserError
 from common.flags import Mode
 from common.gan.saving import BuildGenerator, load_generator
 from common.options import Options
 from common.runs.folder import RunFolder
-from common.runtime import restored
 from common.sampling.export import export_generator
 from common.training.figures import draw_figures
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import DIVERGED, UserError, first_line
-from common.files import read_file, write_file
+from common.files import write_file
 from common.options import validated
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, means, read_history
@@ -95,10 +95,10 @@ def read(results: Path, names: Iterable[str]) -> Results:
     for name in names:
         for file in (results / name).glob("seed-*.json"):
             try:
-                run = by_file[file] = json.loads(read_file(file))
+                run = by_file[file] = json.loads(file.read_bytes())
                 identity(run)
                 if run["stages"]:
-                    read_file(file.with_suffix(".png"))
+                    file.with_suffix(".png").read_bytes()
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"{file}, or the picture beside it, cannot be read ({first_line(error)}): "
@@ -164,13 +164,13 @@ def _result_of(folder: RunFolder) -> tuple[Result, bytes | None]:
     # a stage of more steps than that is one of an earlier run, which this one has replaced
     stages = [file for file in stages_of(folder) if steps_of(file) <= len(history)]
     try:
-        config = json.loads(read_file(folder.config))
-        evaluations = {steps_of(file): json.loads(read_file(file)) for file in stages}
+        config = json.loads(folder.config.read_bytes())
+        evaluations = {steps_of(file): json.loads(file.read_bytes()) for file in stages}
         result = _result(folder, config, history, evaluations)
         identity(result)
         if not stages:
             return result, None
-        return result, read_file(stage_file(folder, shown(evaluations)).with_suffix(".png"))
+        return result, stage_file(folder, shown(evaluations)).with_suffix(".png").read_bytes()
     except (OSError, ValueError, KeyError, TypeError) as error:
         file = f" of {error.filename}" if isinstance(error, OSError) else ""
         raise UserError(

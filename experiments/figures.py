@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from collected import SHOWN, Result, Results, began_on, result_file, shares, shown
-from common.pictures import DPI
+from common.images import DPI
 
 # In images.png: pixels for the names of variants, for a line of text, and between two things.
 _NAMES, _LINE, _GAP = 180, 16, 10

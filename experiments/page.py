@@ -11,7 +11,7 @@ from pathlib import Path
 
 from collected import Result, Results, read, shares
 from common.errors import DIVERGED, UserError, first_line
-from common.files import read_file, write_file
+from common.files import write_file
 from common.training.callbacks.health import GRACE
 from figures import FIGURES, three_digits
 
@@ -68,7 +68,7 @@ def draw(variants: Mapping[str, tuple[str, str]], results: Path, page: Path) -> 
     """
     found = read(results, variants)
     try:
-        text = read_file(page).decode()
+        text = page.read_bytes().decode()
     except (OSError, ValueError) as error:
         raise UserError(f"{page} cannot be read: {first_line(error)}") from error
     for name, part in parts(variants, found).items():
@@ -119,7 +119,7 @@ def verdicts(template: str, rows: Table) -> str:
 
 def _verdicts(rows: Table) -> str:
     try:
-        return verdicts(read_file(VERDICTS).decode(), rows)
+        return verdicts(VERDICTS.read_bytes().decode(), rows)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{VERDICTS} cannot be used: {first_line(error)}: mend it") from error
 

@@ -24,7 +24,7 @@ from common.evaluation.neighbours import prdc
 from common.files import numbered_files, write_file, writing
 from common.gan.saving import in_float32
 from common.gan.step import Models
-from common.pictures import save_picture
+from common.images import save_picture
 from common.runs.folder import RunFolder
 from common.runs.run import Run
 from common.training.callbacks.base import StepCallback

@@ -12,7 +12,7 @@ ENVIRONMENT = {
 }
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
 
-import common.runtime  # noqa: F401  # before Keras, which it sets up
+import common.device  # noqa: F401  # before Keras, which it sets up
 
 # isort: split
 import contextlib

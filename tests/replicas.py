@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from common import runtime
+from common import device
 
 # isort: split
 import keras
@@ -72,7 +72,7 @@ def take_steps(
         timeout: The same.
     """
     tf.raw_ops.FusedBatchNormV3 = _fused_batch_norm
-    runtime.seed_everything(0)
+    device.seed_everything(0)
     worker = 0
     if strategy != "none":
         workers = join(strategy, devices, timeout)

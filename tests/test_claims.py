@@ -32,7 +32,7 @@ from common.evaluation.classifier import classifier_for
 from common.evaluation.metrics import frechet_distance
 from common.gan.models import compile_model
 from common.gan.saving import load_generator
-from common.pictures import save_picture
+from common.images import save_picture
 from common.runs import history
 from common.runs.folder import RunFolder
 from common.training.callbacks import health
@@ -392,7 +392,7 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
     shares = np.bincount(predicted, minlength=10) / 120
     assert [stage[f"share_of_{i}"] for i in range(10)] == pytest.approx(shares.tolist())
-    picture = mpl_image.imread(stored.with_suffix(".png"))[:, :, 0]
+    picture = mpl_image.imread(stored.with_suffix(".png"))
     assert picture.shape == (2 * 10, 8 * 10)
     for i in range(16):
         row, column = divmod(i, 8)

@@ -8,7 +8,6 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from common.errors import UserError
 from common.gan.saving import save_generator
 from common.sampling.export import export_generator
 from conftest import ENVIRONMENT, randomized
@@ -114,9 +113,3 @@ def test_what_cannot_be_written(gan, generator, tmp_path, monkeypatch, capsys, t
         assert (tmp_path / name).read_text() == "precious"
     expected = ["file", "g.h5", "g.keras", "there"]
     assert sorted(file.name for file in tmp_path.iterdir()) == expected
-
-
-def test_a_name_that_is_not_utf_8(generator, tmp_path):
-    with pytest.raises(UserError, match="is not a name in UTF-8, as TensorFlow needs one"):
-        export_generator(generator, tmp_path / "new" / "g\udcff")
-    assert not list(tmp_path.iterdir())

@@ -12,17 +12,16 @@ FLOORS = [
         "common.startup",
         "common.errors",
         "common.files",
-        "common.runtime",
-        "common.gpu",
+        "common.device",
         "common.data",
         "common.gan",
     ),
-    *("common.flags", "common.options", "common.cli", "common.pictures"),
+    *("common.flags", "common.options", "common.cli", "common.images"),
     *("common.runs", "common.sampling", "common.evaluation", "common.training", "common.program"),
 ]
 # What is slow to import, and what only some commands need, is imported where it is used.
 LAZY = {
-    "common.cli": {"common.gpu"},
+    "common.cli": {"common.device"},
     "common.program": {"common.evaluation.evaluate"},
     "common.training.train": {"common.training.callbacks.tensorboard"},
 }

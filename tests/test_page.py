@@ -3,8 +3,6 @@
 import base64
 import json
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -103,9 +101,7 @@ def test_the_programs_write_it(gan, tmp_path, capsys):
 
 
 def test_what_a_killed_export_left_is_removed(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    (tmp_path / f".g.html.{ended.pid}.partial").touch()
+    (tmp_path / ".g.html.partial").touch()
     export_generator(dcgan_mnist.new_generator(8), tmp_path / "g.html")
     assert [file.name for file in tmp_path.iterdir()] == ["g.html"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from common import runtime
+from common import device
 from common.gan.keras2 import BatchNormalization
 from common.gan.models import compile_model
 from common.gan.saving import in_float32, save_generator
@@ -146,7 +146,7 @@ def test_in_float16_the_loss_is_scaled(gan):
     ],
 )
 @pytest.mark.skipif(
-    bool(runtime.tf.config.list_physical_devices("GPU")), reason="a GPU can do all of this"
+    bool(device.tf.config.list_physical_devices("GPU")), reason="a GPU can do all of this"
 )
 def test_what_a_cpu_cannot_do_is_refused(gan, flags, complaint, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -168,12 +168,12 @@ def test_what_a_cpu_cannot_do_is_refused(gan, flags, complaint, tmp_path, capsys
     ],
 )
 def test_a_warning_where_the_cpu_has_no_bfloat16(cpu_info, slow, tmp_path, monkeypatch, capsys):
-    if runtime.tf.config.list_physical_devices("GPU"):
+    if device.tf.config.list_physical_devices("GPU"):
         pytest.skip("it does not compute here")
     if cpu_info is not None:
         (tmp_path / "cpuinfo").write_text(cpu_info)
-    monkeypatch.setattr(runtime, "_CPU_INFO", tmp_path / "cpuinfo")
-    runtime.prepare_device("bfloat16", xla=False, batch_size=64)
+    monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "cpuinfo")
+    device.prepare_device("bfloat16", xla=False, batch_size=64)
     out, err = capsys.readouterr()
     assert out.startswith("running on CPU: ")
     assert err.startswith("warning: bfloat16 will be many times slower") == slow
@@ -192,13 +192,13 @@ def test_a_warning_where_the_cpu_has_no_bfloat16(cpu_info, slow, tmp_path, monke
 def test_tf32_is_named(capability, precision, enabled, said, monkeypatch, capsys):
     """What a GPU since Ampere multiplies in where float32 is asked for."""
     details = {"device_name": "A GPU", "compute_capability": capability}
-    config = runtime.tf.config
+    config = device.tf.config
     monkeypatch.setattr(config, "list_physical_devices", lambda kind: ["a GPU"])
     monkeypatch.setattr(config.experimental, "get_device_details", lambda device: details)
     before = config.experimental.tensor_float_32_execution_enabled()
     config.experimental.enable_tensor_float_32_execution(enabled)
     try:
-        runtime.prepare_device(precision, xla=False, batch_size=64)
+        device.prepare_device(precision, xla=False, batch_size=64)
     finally:
         config.experimental.enable_tensor_float_32_execution(before)
     assert capsys.readouterr().out == f"running on A GPU, convolutions in {said}\n"

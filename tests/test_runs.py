@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 import dcgan_mnist
-from common import runtime
+from common import device
 from common.cli import Parser
 from common.data.dataset import MNIST
 from common.errors import UserError
@@ -131,7 +131,7 @@ def test_the_projects_own_data_is_found_where_the_project_is(start):
 def test_a_faster_way_is_named(start, tmp_path, capsys, monkeypatch, section, flags, cpu_info):
     """With what benchmarks/RESULTS.md says; not to a user who has chosen."""
     (tmp_path / "cpuinfo").write_text(cpu_info)
-    monkeypatch.setattr(runtime, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "cpuinfo")
     table = (ROOT / "benchmarks" / "RESULTS.md").read_text().split(f"## {section}\n")[1]
     slow, fast = (
         float(re.search(rf"^\| engine {name} \| ([\d.]+)", table, re.MULTILINE)[1])
@@ -312,8 +312,8 @@ def test_a_lock_that_cannot_be_had(start, tmp_path):
 
 def test_what_a_killed_process_left_half_written_is_removed(start, started):
     halves = [
-        *(".config.json.123.partial", ".00007.png.123.partial"),
-        *("checkpoints/.00007.npz.9.partial", "../.dcgan_mnist.h5.9.partial"),
+        *(".config.json.partial", ".00007.png.partial"),
+        *("checkpoints/.00007.npz.partial", "../.dcgan_mnist.h5.partial"),
     ]
     for name in halves:
         (started / name).write_text("half")

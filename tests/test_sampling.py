@@ -15,8 +15,8 @@ import dcgan_mnist
 from common.errors import UserError
 from common.gan.batches import Latent, generate
 from common.gan.saving import load_generator, save_generator
+from common.images import image_grid
 from common.options import Options
-from common.pictures import image_grid
 from common.sampling.interpolation import interpolate
 from common.sampling.samples import new_samples
 from conftest import randomized

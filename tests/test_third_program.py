@@ -107,7 +107,7 @@ def test_its_pictures_are_its_generators_images(program, folder):
     generator = load_generator(folder / f"{name}.h5", program.new_generator)
     images = np.array(generator.predict_on_batch([noise]), np.float64)
     expected = (images + 1) / 2 if name == "my_tanh" else images
-    grid = mpl_image.imread(folder / name / "00004.png")[:, :, 0]
+    grid = mpl_image.imread(folder / name / "00004.png")
     first = grid[6 : 6 + 80 : 10, 6 : 6 + 80 : 10]
     np.testing.assert_allclose(first, expected[0, :, :, 0], atol=0.51 / 255)
     np.testing.assert_allclose(generate(generator, [noise]), expected, atol=1e-6)

@@ -43,7 +43,7 @@ PARSER.add_argument(
 if __name__ == "__main__":
     PARSER.parse_args()  # a mistake, or --help, need not wait for TensorFlow to load
 
-from common import runtime  # before Keras, which it sets up
+from common import device  # before Keras, which it sets up
 
 # isort: split
 
@@ -53,7 +53,7 @@ from keras import layers
 
 from common.data.dataset import MNIST, checksum, load_data, num_classes
 from common.errors import UserError, first_line
-from common.files import check_writable, packed, read_file, refuse_to_replace, unpacked, write_file
+from common.files import check_writable, packed, refuse_to_replace, unpacked, write_file
 from common.gan.batches import scaled
 
 # The images and labels of one part of a data set, from `load_data`.
@@ -140,7 +140,7 @@ def train_classifier(
         seed: Determines its initial weights and the order of the images.
         min_updates: At least so many updates are in a round.
     """
-    runtime.seed_everything(seed)
+    device.seed_everything(seed)
     x = scaled(images)
     classifier = Classifier(build_classifier(num_classes(labels)))
     network = keras.Model(classifier.model.inputs, classifier.model.outputs[1])
@@ -231,7 +231,7 @@ def _file_name(data_sha256: str) -> str:
 
 def _load(file: Path) -> Classifier:
     try:
-        weights = unpacked(read_file(file))
+        weights = unpacked(file.read_bytes())
         ordered = [weights[str(i)] for i in range(len(weights))]
         classifier = Classifier(build_classifier(ordered[-1].shape[0]))
         classifier.model.set_weights(ordered)

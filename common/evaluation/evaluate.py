@@ -15,14 +15,14 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from common.data.dataset import checksum, load_data, name_of
+from common.device import seed_everything
 from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.neighbours import nearest, prdc
 from common.evaluation.report import NearestTrainingImages, plot_report, table
 from common.files import check_writable, new_file, write_file
 from common.gan.batches import RealImages, check_finite, generate, labels_of, scaled
+from common.images import resolve_show, show_picture
 from common.options import Options
-from common.pictures import resolve_show, show_picture
-from common.runtime import seed_everything
 
 # The number of neighbours that define a neighbourhood, as in Naeem et al. 2020.
 K = 5

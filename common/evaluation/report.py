@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from common.files import write_file
-from common.pictures import DPI, image_grid, rgb
+from common.images import DPI, image_grid, rgb
 
 # More classes than this are not listed one by one.
 _MAX_LISTED = 20

@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.files import kind_of, open_regular
+from common.files import kind_of
 
 Shape = tuple[int, ...]
 
@@ -120,7 +120,7 @@ def assign(generator: keras.Model, stored: Stored) -> None:
 
 def _content_of(path: Path) -> bytes:
     try:
-        with open_regular(path) as file:
+        with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > _MAX_BYTES:
                 raise UserError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
-from common.files import read_file, write_file
+from common.files import write_file
 from common.runs.folder import RunFolder
 
 
@@ -40,7 +40,7 @@ def write_best(folder: RunFolder, best: Best) -> None:
 def read_best(folder: RunFolder) -> Best | None:
     """What best.json says; None if there is none yet, or it cannot be read."""
     try:
-        found = json.loads(read_file(folder.best_record))
+        found = json.loads(folder.best_record.read_bytes())
         distances = {int(steps): float(d) for steps, d in found["frechet_distances"].items()}
         best = Best(int(found["steps"]), int(found["samples"]), distances)
         return best if best.steps in distances and folder.best.exists() else None

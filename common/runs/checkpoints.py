@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError, diverged, first_line
-from common.files import numbered_files, packed, read_file, unpacked, write_file
+from common.files import numbered_files, packed, unpacked, write_file
 from common.gan.step import AlternatingStep
 from common.runs.history import Evaluations, History, from_array, to_array
 
@@ -162,7 +162,7 @@ class Checkpoints:
         files = self.files()
         for file in files:
             try:
-                content = read_file(file)
+                content = file.read_bytes()
             except OSError as error:
                 raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
             try:

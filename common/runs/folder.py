@@ -9,7 +9,7 @@ from pathlib import Path
 import filelock
 
 from common.errors import UserError, first_line
-from common.files import check_writable, exists, numbered_files, remove_partials
+from common.files import check_writable, numbered_files, remove_partials
 from common.runs.checkpoints import Checkpoints
 
 
@@ -83,7 +83,7 @@ class RunFolder:
         Raises:
             UserError: The folder cannot be written, or another process is training in it.
         """
-        self._made = [path for path in (self.path, *self.path.parents) if not exists(path)]
+        self._made = [path for path in (self.path, *self.path.parents) if not os.path.exists(path)]
         check_writable(self.generator)
         check_writable(self.config)
         try:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.errors import UserError, first_line
-from common.files import read_file, write_file
+from common.files import write_file
 
 
 class StepRecord(NamedTuple):
@@ -79,7 +79,7 @@ def read_history(file: Path) -> History:
         UserError: The file cannot be read, is no such table, or holds no steps.
     """
     try:
-        table = csv.DictReader(read_file(file).decode().splitlines())
+        table = csv.DictReader(file.read_bytes().decode().splitlines())
         rows = [StepRecord(*(float(row[name]) for name in COLUMNS)) for row in table]
         if not np.isfinite(rows).all():
             raise ValueError("not all metrics are finite")

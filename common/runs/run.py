@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from common.data.dataset import num_classes
+from common.device import device_name
 from common.errors import UserError, first_line
-from common.files import read_file, write_file
+from common.files import write_file
 from common.flags import FIXED
 from common.options import FLAGS, PRECISIONS, Options, validated
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
-from common.runtime import device_name
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "matplotlib", "h5py")
 
@@ -99,7 +99,7 @@ class Run:
         earlier = []
         if self.options.resume:
             with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-                before = json.loads(read_file(self.folder.config))
+                before = json.loads(self.folder.config.read_bytes())
                 environment = {name: before[name] for name in ("versions", "device", "git_commit")}
                 earlier = [*before.get("earlier", []), environment]
         elif self.options.overwrite:
@@ -126,7 +126,7 @@ class Run:
             return
         if not self.folder.config.exists():
             write_file(self.folder.config, self._config)
-        elif replaced and read_file(self.folder.config) != self._config:
+        elif replaced and self.folder.config.read_bytes() != self._config:
             raise UserError(
                 f"{self.folder} was replaced while this run was training, and holds another run: "
                 "nothing more is written to it; start this one again with another --outdir"
@@ -145,7 +145,7 @@ def read_settings(folder: RunFolder) -> Settings:
         UserError: There is no run, or its config.json cannot be read.
     """
     try:
-        config = json.loads(read_file(folder.config))
+        config = json.loads(folder.config.read_bytes())
         return Settings(validated(config["flags"]), config["data_sha256"])
     except FileNotFoundError:
         if folder.checkpoints.files():

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from common.errors import UserError, first_line
 from common.files import (
-    check_utf8,
     check_writable,
     kind_of,
     partial_of,
@@ -59,12 +58,11 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
 
 def _convert(generator: keras.Model, path: Path) -> None:
     """Has Keras write a generator in another format."""
-    if not kind_of(path):
-        check_utf8(path, "--export")
     check_writable(path)
     # libraries write beside the destination; a rename makes the file appear
     scratch = partial_of(path)
     with writing(path):
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process has left
         scratch.mkdir()
         try:
             made = scratch / f"generator{kind_of(path)}"

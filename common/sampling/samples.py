@@ -9,11 +9,11 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from common.device import seed_everything
 from common.errors import UserError
 from common.files import check_writable, kind_of, new_file, packed, refuse_to_replace, write_file
 from common.gan.batches import Latent, check_finite, generate, labels_of, one_hot
-from common.options import MAX_SAMPLES, Options
-from common.pictures import (
+from common.images import (
     columns_of_square,
     image_grid,
     resolve_show,
@@ -21,7 +21,7 @@ from common.pictures import (
     save_picture,
     show_picture,
 )
-from common.runtime import seed_everything
+from common.options import MAX_SAMPLES, Options
 from common.sampling.interpolation import interpolate
 
 # The chapter draws 16 digits.

@@ -16,20 +16,18 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
 from common.errors import UserError, first_line
-from common.files import open_regular, write_file
-from common.pictures import DPI, GAP_PIXELS, save_animation, save_picture
+from common.files import write_file
+from common.images import DPI, GAP_PIXELS, in_rows, save_animation, save_picture
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, read_history
 
-# The curves are means over so many steps, drawn in front of the single steps.
+# Running-mean window of the curves, in steps.
 SMOOTHING = 100
-# As many points as there are pixels.
+# Points of a curve: one for each column of pixels, because 40,000 steps take Matplotlib 1.5 s.
 _POINTS = 700
 # Grids in evolution.png, and how many of them are side by side.
 _GRIDS, _GRIDS_A_ROW = 8, 4
 _CAPTION_PIXELS = 24
-# More than a grid of the largest images has.
-_MAX_PIXELS = 2**24
 _ANIMATION_MILLISECONDS, _LAST_MILLISECONDS = 10_000, 2_000
 
 
@@ -71,11 +69,7 @@ class LossCurves:
         losses.legend(ncols=2, **above)
 
     def draw(self) -> None:
-        """Draws the curves, unless there are no new steps.
-
-        Raises:
-            UserError: The file cannot be written.
-        """
+        """Draws the curves, unless there are no new steps."""
         if len(self.history) == self._drawn:
             return
         self._drawn = len(self.history)
@@ -104,10 +98,7 @@ def _smoothed(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _extremes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A line that looks like one through all values: `(steps, values)`.
-
-    Of the values in one column of pixels it keeps the least and the greatest.
-    """
+    """The least and the greatest value in each column of pixels: `(steps, values)`."""
     if len(values) <= 2 * _POINTS:
         return np.arange(len(values)), values
     edges = np.linspace(0, len(values), _POINTS + 1).astype(int)[:-1]
@@ -120,9 +111,6 @@ def draw_evolution(folder: RunFolder) -> None:
 
     `evolution.png` has up to eight grids side by side, each from about twice as many steps as the
     one before; `evolution.gif` has all of them, one after the other.
-
-    Raises:
-        UserError: There are no grids, they are of several runs, or the files cannot be written.
     """
     found = {steps: _read(file) for steps, file in folder.grids().items()}
     grids = {steps: grid for steps, grid in found.items() if grid is not None}
@@ -136,18 +124,18 @@ def draw_evolution(folder: RunFolder) -> None:
     if len(shown) > _GRIDS:
         wanted = [shown[0], *(shown[-1] / 2**i for i in range(_GRIDS - 1))]
         shown = sorted({min(grids, key=lambda steps: abs(steps - want)) for want in wanted})
-    picture = _in_rows([captioned[steps] for steps in shown], _GRIDS_A_ROW)
+    gap = 2 * GAP_PIXELS  # grids have white margins of their own
+    side_by_side = np.pad(
+        [captioned[steps] for steps in shown], ((0, 0), (0, 0), (0, gap)), constant_values=255
+    )
+    picture = in_rows(side_by_side, min(_GRIDS_A_ROW, len(shown)))[:, :-gap]
     save_picture(picture, folder.evolution)
     milliseconds = max(40, min(500, _ANIMATION_MILLISECONDS // len(grids))) // 10 * 10
     save_animation([*captioned.values()], folder.animation, milliseconds, _LAST_MILLISECONDS)
 
 
 def draw_figures(folder: RunFolder) -> None:
-    """Draws all figures of a run again, from its folder alone.
-
-    Raises:
-        UserError: The folder holds no run, or the figures cannot be written.
-    """
+    """Draws all figures of a run again, from its folder alone."""
     LossCurves(folder.name, read_history(folder.history), folder.losses).draw()
     draw_evolution(folder)
     drawn = (folder.losses, folder.evolution, folder.animation)
@@ -155,13 +143,11 @@ def draw_figures(folder: RunFolder) -> None:
 
 
 def _read(file: Path) -> np.ndarray | None:
-    """The grey pixels of a grid, uint8 of shape (height, width); None if it cannot be read."""
+    """The grey pixels of a grid, uint8 of shape (height, width); None if the file is damaged."""
     try:
-        with open_regular(file) as content, Image.open(content) as picture:
-            if picture.width * picture.height > _MAX_PIXELS:
-                raise ValueError(f"it promises {picture.width} x {picture.height} pixels")
+        with Image.open(file) as picture:
             return np.asarray(picture.convert("L"))
-    except Exception as error:  # whatever a damaged file can make Pillow raise
+    except Exception as error:  # Pillow raises many kinds
         print(
             f"warning: {file} cannot be read ({first_line(error)}) and is left out", file=sys.stderr
         )
@@ -174,17 +160,3 @@ def _captioned(grid: np.ndarray, caption: str) -> np.ndarray:
     font = ImageFont.load_default(16)
     ImageDraw.Draw(band).text((grid.shape[1] // 2, 5), caption, fill=0, font=font, anchor="mt")
     return np.concatenate([np.asarray(band), grid])
-
-
-def _in_rows(pictures: list[np.ndarray], columns: int) -> np.ndarray:
-    """Pictures of one size side by side, in rows of so many."""
-    height, width = pictures[0].shape
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    # grids have white margins of their own
-    step = width + 2 * GAP_PIXELS
-    canvas = np.full((rows * height, columns * step - 2 * GAP_PIXELS), 255, np.uint8)
-    for i, picture in enumerate(pictures):
-        row, column = divmod(i, columns)
-        canvas[row * height :][:height, column * step :][:, :width] = picture
-    return canvas

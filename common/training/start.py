@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -12,16 +13,14 @@ from contextlib import ExitStack
 import numpy as np
 
 from common.data.dataset import PROJECT, checksum, load_data, load_images
+from common.device import faster_flags, prepare_device, seed_everything, silence, unused_gpu
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
-from common.files import exists
 from common.flags import FIXED
-from common.gpu import unused_gpu
 from common.options import FLAGS, Options, check_needs, named
 from common.runs.folder import RunFolder
 from common.runs.run import Run, Settings, read_settings
 from common.runs.workers import Workers
-from common.runtime import faster_flags, prepare_device, seed_everything, silence
 from common.training.distribution import join
 
 Data = tuple[np.ndarray, np.ndarray | None]
@@ -169,7 +168,7 @@ def _has_test_part(options: Options) -> bool:
 def _following(options: Options, settings: Settings, load: Load) -> tuple[Options, Data]:
     """The options of a worker that is not the chief: the chief's, except where its data is."""
     path = PROJECT / settings.flags["data"]
-    if "data" in options.given or not exists(path):
+    if "data" in options.given or not os.path.exists(path):
         path = options.data
     data = load(path, image_size=settings.flags["image_size"])
     if checksum(*data) != settings.data_sha256:

@@ -18,8 +18,8 @@ from common.gan.batches import Latent, RealImages
 from common.gan.models import lowest_pixel
 from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
+from common.images import resolve_show, show_picture
 from common.options import Options
-from common.pictures import resolve_show, show_picture
 from common.runs.best import read_best
 from common.runs.checkpoints import TrainingState
 from common.runs.run import Run

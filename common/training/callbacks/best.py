@@ -9,7 +9,7 @@ import numpy as np
 
 from common.errors import UserError, diverged
 from common.evaluation.evaluator import Evaluator, evaluation_inputs
-from common.files import read_file, write_file
+from common.files import write_file
 from common.gan.batches import generate, labels_of
 from common.gan.saving import in_float32, read_weights, save_generator
 from common.runs.best import Best, write_best
@@ -144,5 +144,5 @@ class KeepBest(StepCallback):
         return self.evaluator.frechet_distance(features)
 
     def _set_best(self, best: Best) -> None:
-        write_file(self.folder.best, read_file(self.folder.candidate(best.steps)))
+        write_file(self.folder.best, self.folder.candidate(best.steps).read_bytes())
         write_best(self.folder, best)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from common.gan.batches import generate
-from common.pictures import image_grid, save_picture
+from common.images import image_grid, save_picture
 from common.training.callbacks.base import StepCallback
 
 # A first picture comes after so many steps, for a first try that lasts a few minutes.

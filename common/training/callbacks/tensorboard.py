@@ -27,7 +27,6 @@ from tensorboard.plugins.image.metadata import create_summary_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from common.errors import UserError, first_line
-from common.files import check_utf8, read_file
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import columns
@@ -55,16 +54,12 @@ class TensorBoard(StepCallback):
         state: The state of the run.
         folder: The run's folder, with the grids.
         hyper_parameters: The flags of the run: booleans, numbers and strings.
-
-    Raises:
-        UserError: TensorFlow cannot write to a folder of that name.
     """
 
     def __init__(
         self, state: TrainingState, folder: RunFolder, hyper_parameters: dict[str, Any]
     ) -> None:
         super().__init__()
-        check_utf8(folder.path, "--outdir")
         self.state = state
         self.folder = folder
         self.hyper_parameters = hyper_parameters
@@ -114,7 +109,7 @@ class TensorBoard(StepCallback):
         file = self.folder.event_file(f"{time.time():.6f}.{socket.gethostname()}")
         # an event file is a TFRecord file of events
         writer = tf.io.TFRecordWriter(str(file))
-        flags = {name: _in_utf8(x) for name, x in self.hyper_parameters.items() if x is not None}
+        flags = {name: x for name, x in self.hyper_parameters.items() if x is not None}
         flags |= {tag: float(rate(0)) for tag, rate in self._learning_rates.items()}
         for event in (
             Event(file_version="brain.Event:2"),
@@ -163,11 +158,6 @@ class TensorBoard(StepCallback):
                 writer.write(event.SerializeToString())
 
 
-def _in_utf8(value: Any) -> Any:
-    """A flag's value; a data set's name may be of any bytes."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
-
-
 def _write_scalars(
     writer: tf.io.TFRecordWriter, scalars: dict[str, float], step: int, wall_time: float
 ) -> None:
@@ -179,7 +169,7 @@ def _write_scalars(
 
 def _image(file: Path) -> Summary:
     """A PNG file as TensorBoard's image plugin expects it: width, height, and the file."""
-    content = read_file(file)
+    content = file.read_bytes()
     with Image.open(io.BytesIO(content)) as picture:
         size = [str(length).encode() for length in picture.size]
     tensor = TensorProto(

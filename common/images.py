@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib import image as mpl_image
+from matplotlib import pyplot as plt
 from matplotlib import rc_context
+from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.figure import Figure
 from PIL import Image
 
 from common.errors import UserError, first_line
 from common.files import kind_of, write_file
 
-# Images are about so many pixels wide, with white between them, as long as the picture is no wider
-# than a screen; where there are more of them, they are smaller.
+# Images are about this many pixels wide, with white between them, as long as the picture is no
+# wider than a screen; where there are more of them, they are smaller.
 TILE_PIXELS = 84
 GAP_PIXELS = 6
 SCREEN_PIXELS = 2000
@@ -47,20 +47,24 @@ def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
         Grey pixels, uint8 of shape (height, width): black for 0.0 and white for 1.0, always, and
         white between and around the images.
     """
-    count, size = len(images), images.shape[1]
-    columns = columns or columns_of_square(count)
-    rows = -(-count // columns)
+    size = images.shape[1]
+    columns = columns or columns_of_square(len(images))
     scale = max(1, min(TILE_PIXELS, SCREEN_PIXELS // columns) // size)
     gap = min(GAP_PIXELS, -(-scale * size // 14))
-    tile = scale * size + gap
-    grid = np.full((rows * tile + gap, columns * tile + gap), 255, np.uint8)
-    for i, image in enumerate(images):
-        top, left = (gap + tile * place for place in divmod(i, columns))
-        # Matplotlib's colour map "gray" is off by one in places
-        pixels = np.rint(image[:, :, 0] * 255).astype(np.uint8)
-        pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-        grid[top : top + scale * size, left : left + scale * size] = pixels
-    return grid
+    pixels = np.rint(images[..., 0] * 255).astype(np.uint8)
+    pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
+    tiles = np.pad(pixels, ((0, 0), (gap, 0), (gap, 0)), constant_values=255)
+    return np.pad(in_rows(tiles, columns), (0, gap), constant_values=255)
+
+
+def in_rows(pictures: np.ndarray, columns: int) -> np.ndarray:
+    """Lays grey pictures, uint8 of shape (n, height, width), out row by row without gaps."""
+    count, height, width = pictures.shape
+    rows = -(-count // columns)
+    tiles = np.full((rows * columns, height, width), 255, np.uint8)
+    tiles[:count] = pictures
+    tiles = tiles.reshape(rows, columns, height, width).swapaxes(1, 2)
+    return tiles.reshape(rows * height, columns * width)
 
 
 def save_picture(grid: np.ndarray, path: Path) -> None:
@@ -69,13 +73,10 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
     Args:
         grid: Grey pixels, uint8 of shape (height, width).
         path: A .png, .pdf or .svg file.
-
-    Raises:
-        UserError: The file cannot be written.
     """
-    picture = io.BytesIO()
-    if kind_of(path) == ".png":
-        mpl_image.imsave(picture, rgb(grid), format="png")
+    picture, kind = io.BytesIO(), kind_of(path)[1:]
+    if kind == "png":
+        Image.fromarray(grid).save(picture, kind)
     else:
         height, width = grid.shape
         figure = Figure(figsize=(width / _DPI_OF_BROWSERS, height / _DPI_OF_BROWSERS))
@@ -84,9 +85,9 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         # viewers show the pixels as they are at any zoom
         axes.imshow(rgb(grid), interpolation="none", aspect="auto")
         # no time and no random names, so that the same digits give the same file
-        date = {"pdf": "CreationDate", "svg": "Date"}[kind_of(path)[1:]]
+        date = {"pdf": "CreationDate", "svg": "Date"}[kind]
         with rc_context({"svg.hashsalt": ""}):
-            figure.savefig(picture, format=kind_of(path)[1:], metadata={date: None})
+            figure.savefig(picture, format=kind, metadata={date: None})
     write_file(path, picture.getvalue())
 
 
@@ -98,9 +99,6 @@ def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last
         path: The file to write.
         milliseconds: How long each frame is shown, in steps of 10.
         last: The same for the last one.
-
-    Raises:
-        UserError: The file cannot be written.
     """
     animation = io.BytesIO()
     first, *others = map(Image.fromarray, frames)
@@ -110,8 +108,8 @@ def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last
 
 
 def rgb(grid: np.ndarray) -> np.ndarray:
-    """Grey pixels of shape (height, width) as RGB, to which Matplotlib applies no colour map."""
-    return np.repeat(grid[:, :, np.newaxis], 3, axis=2)
+    """Grey pixels as RGB, because Matplotlib's colour map "gray" is off by one in places."""
+    return np.dstack([grid] * 3)
 
 
 def show_picture(path: Path) -> None:
@@ -120,16 +118,15 @@ def show_picture(path: Path) -> None:
     If that fails - the display, or the file, may have gone during hours of training - it prints one
     line.
     """
-    from matplotlib import pyplot as plt  # slow, and chooses a window system
-
     try:
-        picture = plt.imread(path)
-        height, width = picture.shape[:2]
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("RGB"))
+        height, width = pixels.shape[:2]
         figure = plt.figure(str(path), figsize=(width / DPI, height / DPI), dpi=DPI)
-        figure.figimage(picture)
+        figure.figimage(pixels)
         plt.show()
         plt.close(figure)
-    except Exception as error:  # whatever a window system raises
+    except Exception as error:  # each window system raises its own
         print(f"{path} cannot be shown: {first_line(error)}", file=sys.stderr)
 
 
@@ -139,31 +136,15 @@ def resolve_show(show: bool | None) -> bool:
     Args:
         show: The flag; None if not given: then pictures are shown if the output goes to a terminal
             and there is a display.
-
-    Raises:
-        UserError: `show` is True, and there is no display.
     """
-    on_terminal = sys.stdout is not None and sys.stdout.isatty()
-    if show is False or (show is None and not on_terminal):
+    if show is False or (show is None and not sys.stdout.isatty()):
         return False
-    if _has_display():
-        return True
-    if show:
-        raise UserError("argument --show: there is no display to show pictures on: use --no-show")
-    return False
-
-
-def _has_display() -> bool:
-    """Whether Matplotlib finds a working window system."""
-    if sys.platform.startswith("linux") and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
-        return False
-    from matplotlib import pyplot as plt
-    from matplotlib.backends import BackendFilter, backend_registry
-
     try:
         plt.switch_backend(plt.get_backend())  # without a display a GUI backend fails here
+        interactive = backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+        has_display = plt.get_backend().lower() in interactive
     except Exception:  # each backend has its own way of failing
-        return False
-    return plt.get_backend().lower() in backend_registry.list_builtin(BackendFilter.INTERACTIVE)
+        has_display = False
+    if show and not has_display:
+        raise UserError("argument --show: there is no display to show pictures on: use --no-show")
+    return has_display

@@ -1,0 +1,277 @@
+"""The ground under everything: console, backend, seeds, and why a GPU is not used."""
+
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+import dcgan_mnist
+from common import device
+from common.cli import CommandParser
+from conftest import ENVIRONMENT, ROOT
+
+IMPORT = "from common import device; import os, keras; device.tf.constant(1) + 1; "
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "level"),
+    [
+        pytest.param("", "3", id="in a program"),
+        # the programs that its cells start are to choose anew
+        pytest.param("import sys; sys.modules['ipykernel'] = sys; ", "None", id="in a notebook"),
+    ],
+)
+def test_tensorflow_loads_silently(before, level):
+    done = run_python("-c", before + IMPORT + "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{level}\n", "")
+
+
+@pytest.mark.slow
+def test_a_users_log_level_wins():
+    code = IMPORT + "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
+    done = run_python("-c", code, TF_CPP_MIN_LOG_LEVEL="0")
+    assert done.stdout == "0\n"
+    assert re.search(r"^I\d{4} ", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="what is chosen is for x86 alone"
+)
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        pytest.param({}, "1 True\n", id="by default"),
+        pytest.param(
+            {"TF_ENABLE_ONEDNN_OPTS": "0"},
+            "0 False\n",
+            id="a user's setting wins",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_convolutions_are_onednns(environment, expected):
+    code = (
+        IMPORT + "from tensorflow.python.util._pywrap_util_port import IsMklEnabled; "
+        "print(os.environ['TF_ENABLE_ONEDNN_OPTS'], IsMklEnabled())"
+    )
+    done = run_python("-c", code, **environment)
+    assert done.stdout == expected, done.stderr
+
+
+def test_a_failing_import_is_not_hidden():
+    done = run_python("-c", "import sys; sys.modules['tensorflow'] = None; " + IMPORT)
+    assert done.returncode == 1
+    assert "tensorflow" in done.stderr.splitlines()[-1]
+
+
+def test_the_users_keras_configuration_does_not_matter(tmp_path):
+    (tmp_path / "keras.json").write_text(
+        '{"backend": "jax", "floatx": "float64", "epsilon": 1e-3, '
+        '"image_data_format": "channels_first"}'
+    )
+    code = IMPORT + (
+        "print(keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(), "
+        "keras.config.image_data_format(), keras.layers.Dense(1).compute_dtype)"
+    )
+    done = run_python("-c", code, KERAS_HOME=str(tmp_path), KERAS_BACKEND="jax")
+    assert done.stdout == "tensorflow float32 1e-07 channels_last float32\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({"HOME": "/proc/nowhere"}, id="no home folder"),
+        # as a notebook has it, where the program's environment lacks the package
+        pytest.param({"MPLBACKEND": "module://nowhere.backend"}, id="a notebook's backend"),
+    ],
+)
+def test_environments_in_which_it_draws(environment, tmp_path):
+    flags = ("-g", "pretrained/dcgan_mnist.h5", "--seed=0", f"--outdir={tmp_path}", "--no-show")
+    done = run_python("dcgan_mnist.py", *flags, **environment)
+    picture = tmp_path / "test_outputs" / "00000.png"
+    assert (done.stdout, done.stderr) == (f"written to {picture}\n", "")
+    assert picture.exists()
+
+
+def draw(seed):
+    rng = device.seed_everything(seed)
+    layer = keras.layers.Dense(3)
+    layer.build((None, 4))
+    return np.append(rng.random(5), layer.kernel.numpy())
+
+
+def test_a_seed_repeats_everything():
+    np.testing.assert_array_equal(draw(7), draw(7))
+    assert not np.isin(draw(7), draw(8)).any()
+    assert not np.isin(draw(None), draw(None)).any()
+    assert is_op_determinism_enabled()
+
+
+@pytest.mark.parametrize(
+    "command", [["dcgan_mnist.py"], ["-m", "common.evaluation.classifier"]], ids=" ".join
+)
+def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path, command):
+    """There is none here, nor anything else that is slow."""
+    (tmp_path / "tensorflow.py").write_text("raise AssertionError('loaded')")
+    (tmp_path / "keras.py").write_text("raise AssertionError('loaded')")
+    for flag, status in (("--epochs=3", 2), ("--help", 0)):
+        done = run_python(*command, flag, PYTHONPATH=str(tmp_path))
+        assert (done.returncode, "loaded" in done.stderr) == (status, False)
+
+
+def test_without_tensorflow():
+    """One line says how to install it, also in place of the help."""
+    done = run_python("-S", "dcgan_mnist.py", "--help", PYTHONPATH="")  # no installed packages
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("TensorFlow is not installed in this Python: run the program with make")
+
+
+def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
+    """A notebook may call `main`, also in a thread; --quiet is quiet there."""
+
+    def state():
+        numbers = random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()
+        sigint = signal.getsignal(signal.SIGINT)
+        return sys.stdout, sigint, list(warnings.filters), dict(os.environ), numbers
+
+    before = state()
+    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+    flags = [f"--data={tmp_path / 'set.npz'}", "--train-steps=2", "--batch-size=4", "--quiet"]
+    ends = []
+
+    def train(name, *more):
+        dcgan_mnist.main([*flags, f"--outdir={tmp_path / name}", *more])
+        ends.append(name)
+
+    train("a")
+    train("b", "--strategy=mirrored", "--devices=CPU:0")
+    thread = threading.Thread(target=train, args=("c",))
+    thread.start()
+    thread.join()
+    assert ends == ["a", "b", "c"]
+    assert not tf.distribute.has_strategy()
+    assert state() == before
+    assert keras.config.is_interactive_logging_enabled()
+    assert capsys.readouterr().out == ""
+
+
+# What nvidia-smi prints, what is plugged in, and what is said of it.
+REPORT = "Driver Version : 1.2\nCUDA Version : {cuda}\nGPU 00:1\n    Product Name : NVIDIA T4\n"
+OTHERS, NVIDIAS = "0x8086\n", "0x10de\n"
+UNUSED = [
+    (None, OTHERS, None),
+    ("No devices were found\n", OTHERS, None),
+    (
+        None,
+        NVIDIAS,
+        "the NVIDIA GPU, whose driver was not found: restart the machine, install the driver, or "
+        "let the container see the GPU (docker run --gpus all)",
+    ),
+    (
+        "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 5\n",
+        NVIDIAS,
+        "the NVIDIA GPU, whose driver says 'Failed to initialize NVML: Driver/library version "
+        "mismatch NVML library version: 5': restart the machine, install the driver, or let the "
+        "container see the GPU (docker run --gpus all)",
+    ),
+    (
+        REPORT.format(cuda="11.4"),
+        NVIDIAS,
+        "NVIDIA T4: its driver supports CUDA 11.4, and TensorFlow needs CUDA 12: install a newer "
+        "driver",
+    ),
+    (
+        REPORT.format(cuda="13.0"),
+        NVIDIAS,
+        "NVIDIA T4: TensorFlow does not find libcublas.so.12, libcudnn.so.9: "
+        f"{sys.executable} -m pip install 'tensorflow[and-cuda]'",
+    ),
+]
+
+
+@pytest.fixture
+def gpu(tmp_path, monkeypatch):
+    """Pretends that there is a GPU: `gpu(what nvidia-smi prints, what is plugged in)`."""
+    build = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
+    monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(device.tf.sysconfig, "get_build_info", lambda: build)
+    monkeypatch.setattr(device, "_is_found", lambda library: "cudart" in library)
+    monkeypatch.setattr(device, "_PCI_DEVICES", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def pretend(printed, vendor):
+        (tmp_path / "0000:01:00.0").mkdir()
+        (tmp_path / "0000:01:00.0" / "vendor").write_text(vendor)
+        if printed is not None:
+            command = tmp_path / "nvidia-smi"
+            command.write_text(f"#!{sys.executable}\nprint({printed!r})\n")
+            command.chmod(0o755)
+
+    return pretend
+
+
+@pytest.mark.parametrize(("printed", "vendor", "said"), UNUSED)
+def test_why_a_gpu_is_not_used(gpu, printed, vendor, said, monkeypatch):
+    gpu(printed, vendor)
+    assert device.unused_gpu() == (said and f"the CPU is used, not {said}")
+    for hidden in ("", "-1", "NoDevFiles"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert device.unused_gpu() is None
+
+
+def test_who_asks_for_a_gpu_is_told_why_it_is_not_used(gpu, tmp_path, capsys):
+    """Before what is asked for is refused."""
+    gpu(*UNUSED[4][:2])
+    with pytest.raises(SystemExit) as stopped:
+        dcgan_mnist.main(["--precision=float16", f"--outdir={tmp_path}"])
+    assert stopped.value.code == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning == f"warning: the CPU is used, not {UNUSED[4][2]}"
+    assert error.startswith(
+        "dcgan_mnist.py: error: argument --precision: float16 given, which needs a GPU"
+    )
+
+
+def test_errors_of_its_libraries(monkeypatch, capsys):
+    """End in one line; TensorFlow's other errors are bugs, and keep their traceback."""
+    said = "Graph execution error:\n\nDNN library initialization failed. Look at the errors above."
+    failed = tf.errors.FailedPreconditionError(None, None, said)
+    parser = CommandParser("program.py", "does something")
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    with pytest.raises(tf.errors.OpError), parser.one_line_errors():
+        raise failed  # no GPU, so no such library is used
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    with pytest.raises(SystemExit) as ended, parser.one_line_errors():
+        raise failed
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "program.py: error: the GPU's libraries have failed (DNN library initialization failed. "
+        "Look at the errors above.): free the GPU of other programs, or update its driver"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError), parser.one_line_errors():
+        raise tf.errors.InvalidArgumentError(None, None, "Incompatible shapes: [2] and [3]")
