@@ -70,7 +70,7 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # HDF5 locks each file that it opens, which many network file systems refuse.
 os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
-# The programs are written for TensorFlow and Keras's defaults, whatever the user's keras.json says.
+# The listings assume TensorFlow and Keras's defaults, and the user's keras.json may name others.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 with _silent():
     import keras

@@ -106,7 +106,7 @@ def _reserved(path: Path, suffixes: list[str]) -> bool:
         # only now: until then that process might have completed the file
         taken = any(path.with_suffix(suffix).exists() for suffix in suffixes)
         if taken:
-            partial.unlink()
+            partial.unlink(missing_ok=True)
         return not taken
 
 
