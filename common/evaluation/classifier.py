@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.cli import CommandParser
-from common.flags import path, seed_number
+from common.options import path, seed_number
 
 # What the shipped weights were trained with.
 SEED = 0

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,8 @@ from common.gan.keras2 import BatchNormalization
 from common.gan.models import lowest_pixel
 
 _WEB = Path(__file__).parent / "web"
-# products.wat computes so many output channels at a time.
+# products.wat computes this many output channels at a time.
 _CHANNELS = 8
-_IN_A_ROW = "expected layers that follow one another, each used once"
-_ADVICE = "export an .onnx or a .keras file instead"
 
 
 def page_of(generator: keras.Model) -> bytes:
@@ -41,9 +38,6 @@ def page_of(generator: keras.Model) -> bytes:
 
     Returns:
         The HTML file.
-
-    Raises:
-        UserError: The page cannot draw with a layer, or a weight is too large for float16.
     """
     latent = Latent.of(generator)
     inputs, steps = _steps_of(generator)
@@ -69,7 +63,7 @@ def page_of(generator: keras.Model) -> bytes:
 
 @dataclasses.dataclass
 class _Step:
-    """What the page computes at a time.
+    """One operation of the page.
 
     Attributes:
         operation: Its name in generator.js.
@@ -83,81 +77,87 @@ class _Step:
     weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 
+# What the page knows. Not subclasses: they may compute something else.
+_CONVOLUTIONS = (layers.Dense, layers.Conv2DTranspose)
+_NORMALIZATIONS = (layers.BatchNormalization, BatchNormalization)
+_ACTIVATION_LAYERS = (layers.Activation, layers.ReLU, layers.LeakyReLU)
+_PASSING = (layers.Reshape, layers.Flatten, layers.Dropout)  # they leave the values as they are
+_KNOWN = _CONVOLUTIONS + _NORMALIZATIONS + _ACTIVATION_LAYERS + _PASSING
+_FUNCTIONS = {
+    keras.activations.linear: [],
+    keras.activations.relu: [_Step("relu", {"slope": 0})],
+    keras.activations.leaky_relu: [_Step("relu", {"slope": 0.2})],
+    keras.activations.sigmoid: [_Step("sigmoid")],
+    keras.activations.tanh: [_Step("tanh")],
+}
+
+
 def _steps_of(generator: keras.Model) -> tuple[list[keras.KerasTensor], list[_Step]]:
     """The inputs in the order in which they are concatenated, and what follows, step by step."""
     inputs = values = list(generator.inputs)
     steps: list[_Step] = []
     for layer in generator.layers:
-        if isinstance(layer, layers.InputLayer):
+        kind = type(layer)
+        if kind is layers.InputLayer:
             continue
         taken = layer.input if isinstance(layer.input, list) else [layer.input]
-        if type(layer) is layers.Concatenate and {*map(id, taken)} == {*map(id, generator.inputs)}:
+        if kind is layers.Concatenate and {*map(id, taken)} == {*map(id, generator.inputs)}:
             inputs = taken
-        elif type(layer) not in _STEPS_OF:
-            known = ", ".join(sorted({kind.__name__ for kind in _STEPS_OF}))
+        elif kind not in _KNOWN:
+            known = ", ".join(sorted({known.__name__ for known in _KNOWN}))
             raise _refused(layer, f"the page knows {known}, and one Concatenate of z and labels")
         elif [*map(id, taken)] != [*map(id, values)]:
-            raise _refused(layer, _IN_A_ROW)
-        else:
-            _STEPS_OF[type(layer)](layer, steps)
+            break
+        elif kind in _CONVOLUTIONS:
+            steps += [_convolution(layer), *_activation(layer)]
+        elif kind in _NORMALIZATIONS:
+            _append_normalization(layer, steps)
+        elif kind in _ACTIVATION_LAYERS:
+            steps += _activation(layer)
         values = [layer.output]
     if values[0] is not generator.outputs[0]:
-        raise _refused(layer, _IN_A_ROW)
+        raise _refused(layer, "expected layers that follow one another, each used once")
     return inputs, steps
 
 
 def _refused(layer: keras.Layer, why: str) -> UserError:
     return UserError(
         f"argument --export: no page can be made with the layer {layer.name} "
-        f"({type(layer).__name__}): {why}: {_ADVICE}"
+        f"({type(layer).__name__}): {why}: export an .onnx or a .keras file instead"
     )
 
 
-def _dense(layer: layers.Dense, steps: list[_Step]) -> None:
-    """Appends a Dense layer: a convolution of single pixels, as many as there are."""
-    pixels = [math.prod(layer.input.shape[1:-1]), 1]
-    shapes = {
-        "input": [*pixels, layer.input.shape[-1]],
-        "output": [*pixels, layer.units],
-        "kernel": [1, 1],
-        "strides": [1, 1],
-        "padding": [0, 0],
-    }
-    _weighted(layer, shapes, layer.kernel.numpy()[np.newaxis, np.newaxis], steps)
+def _expect(layer: keras.Layer, **settings: Any) -> None:
+    """Refuses a layer with other settings, which the page does not know."""
+    for name, expected in settings.items():
+        found = getattr(layer, name)
+        if found != expected:
+            raise _refused(layer, f"{name} {found} found, {expected} expected")
 
 
-def _transposed_convolution(layer: layers.Conv2DTranspose, steps: list[_Step]) -> None:
-    """Appends a transposed convolution, with Keras's rule for the padding "same"."""
-    if layer.output_padding is not None or set(layer.dilation_rate) != {1}:
-        raise _refused(layer, "expected no output_padding and no dilation_rate")
-    if layer.data_format != "channels_last":
-        raise _refused(layer, f"data_format {layer.data_format} found, channels_last expected")
-    surplus = [max(n - by, 0) for n, by in zip(layer.kernel_size, layer.strides, strict=True)]
-    shapes = {
-        "input": layer.input.shape[1:],
-        "output": layer.output.shape[1:],
-        "kernel": layer.kernel_size,
-        "strides": layer.strides,
-        "padding": [n // 2 if layer.padding == "same" else 0 for n in surplus],
-    }
-    # Keras has outputs before inputs
-    _weighted(layer, shapes, layer.kernel.numpy().swapaxes(2, 3), steps)
-
-
-def _weighted(
-    layer: keras.Layer, shapes: dict[str, Any], kernel: np.ndarray, steps: list[_Step]
-) -> None:
-    """Appends a convolution and its activation."""
-    kernel = kernel.astype(np.float64)
+def _convolution(layer: keras.Layer) -> _Step:
+    """A transposed convolution, with Keras's rule for the padding "same"; or a Dense layer."""
+    if isinstance(layer, layers.Dense):  # a convolution of single pixels, as many as there are
+        pixels = [math.prod(layer.input.shape[1:-1]), 1]
+        sizes = {"input": [*pixels, layer.input.shape[-1]], "output": [*pixels, layer.units]}
+        kernel = layer.kernel.numpy()[np.newaxis, np.newaxis]
+        strides, padding = [1, 1], [0, 0]
+    else:
+        _expect(layer, output_padding=None, dilation_rate=(1, 1), data_format="channels_last")
+        sizes = {"input": layer.input.shape[1:], "output": layer.output.shape[1:]}
+        kernel = layer.kernel.numpy().swapaxes(2, 3)  # Keras has outputs before inputs
+        strides = layer.strides
+        surplus = [max(n - by, 0) for n, by in zip(layer.kernel_size, strides, strict=True)]
+        padding = [n // 2 if layer.padding == "same" else 0 for n in surplus]
+    settings = {**sizes, "kernel": kernel.shape[:2], "strides": strides, "padding": padding}
     bias = layer.bias.numpy() if layer.use_bias else np.zeros(kernel.shape[-1])
-    steps.append(_Step("convolve", shapes, [kernel, bias]))
-    _activation(layer, steps)
+    return _Step("convolve", settings, [kernel.astype(np.float64), bias])
 
 
-def _batch_normalization(layer: layers.BatchNormalization, steps: list[_Step]) -> None:
+def _append_normalization(layer: keras.Layer, steps: list[_Step]) -> None:
     """Folds the moving statistics into the convolution before; where it cannot, appends them."""
-    if layer.axis not in (-1, len(layer.input.shape) - 1):
-        raise _refused(layer, f"axis {layer.axis} found, the last one expected")
+    if layer.axis != -1:
+        _expect(layer, axis=len(layer.input.shape) - 1)
     scale = 1 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
     if layer.scale:
         scale *= layer.gamma.numpy()
@@ -173,50 +173,18 @@ def _batch_normalization(layer: layers.BatchNormalization, steps: list[_Step]) -
         steps.append(_Step("scale", {"channels": len(scale)}, [scale, shift]))
 
 
-def _relu(layer: layers.ReLU | layers.LeakyReLU, steps: list[_Step]) -> None:
-    """Appends a ReLU, leaky or not."""
-    if getattr(layer, "max_value", None) is not None or getattr(layer, "threshold", False):
-        raise _refused(layer, "expected no max_value and no threshold")
-    steps.append(_Step("relu", {"slope": float(layer.negative_slope)}))
-
-
-def _activation(layer: keras.Layer, steps: list[_Step]) -> None:
-    """Appends the activation of a layer, which may be a layer in the place of a function."""
-    function = layer.activation
+def _activation(layer: keras.Layer) -> list[_Step]:
+    """An activation: a function or a layer as an argument of another layer, or a layer itself."""
+    function = getattr(layer, "activation", layer)
     if type(function) in (layers.ReLU, layers.LeakyReLU):
-        _STEPS_OF[type(function)](function, steps)
-    elif function in _ACTIVATIONS:
-        steps += _ACTIVATIONS[function]
-    else:
+        if isinstance(function, layers.ReLU):
+            _expect(function, max_value=None, threshold=0)
+        return [_Step("relu", {"slope": float(function.negative_slope)})]
+    if function not in _FUNCTIONS:
         name = getattr(function, "__name__", type(function).__name__)
-        known = ", ".join(known.__name__ for known in _ACTIVATIONS)
+        known = ", ".join(known.__name__ for known in _FUNCTIONS)
         raise _refused(layer, f"activation {name} found, the page knows {known}")
-
-
-def _passed_on(layer: keras.Layer, steps: list[_Step]) -> None:
-    """Leaves the values as they are."""
-
-
-_ACTIVATIONS = {
-    keras.activations.linear: [],
-    keras.activations.relu: [_Step("relu", {"slope": 0})],
-    keras.activations.leaky_relu: [_Step("relu", {"slope": 0.2})],
-    keras.activations.sigmoid: [_Step("sigmoid")],
-    keras.activations.tanh: [_Step("tanh")],
-}
-# Not subclasses: they may compute something else.
-_STEPS_OF: dict[type[keras.Layer], Callable[[Any, list[_Step]], None]] = {
-    layers.Dense: _dense,
-    layers.Conv2DTranspose: _transposed_convolution,
-    layers.BatchNormalization: _batch_normalization,
-    BatchNormalization: _batch_normalization,
-    layers.Activation: _activation,
-    layers.ReLU: _relu,
-    layers.LeakyReLU: _relu,
-    layers.Reshape: _passed_on,
-    layers.Flatten: _passed_on,
-    layers.Dropout: _passed_on,
-}
+    return _FUNCTIONS[function]
 
 
 def _packed(steps: list[_Step]) -> bytes:
@@ -226,11 +194,5 @@ def _packed(steps: list[_Step]) -> bytes:
         for weight in step.weights:
             missing = -weight.shape[-1] % _CHANNELS if step.operation == "convolve" else 0
             arrays.append(np.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, missing)]).ravel())
-    weights = np.concatenate(arrays)
-    largest = np.abs(weights).max()
-    if not largest <= np.finfo(np.float16).max:
-        raise UserError(
-            f"argument --export: a weight of {largest:.3g} is too large for a page, which holds "
-            f"weights in float16: {_ADVICE}"
-        )
-    return weights.astype("<f2").tobytes()
+    with np.errstate(over="raise"):  # too large for float16
+        return np.concatenate(arrays).astype("<f2").tobytes()

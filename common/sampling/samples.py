@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from common.device import seed_everything
 from common.errors import UserError
@@ -21,15 +22,13 @@ from common.images import (
     save_picture,
     show_picture,
 )
-from common.options import MAX_SAMPLES, Options
-from common.sampling.interpolation import interpolate
+from common.device import seed_everything
 
 # The chapter draws 16 digits.
 SAMPLES = 16
 # A row of more digits than this would be too wide to look at.
 MAX_COLUMNS = 24
-# The number of walks, and the steps of each: in a grid, where each walk is a row, and in an
-# animation.
+# The number of walks, and the steps of each in a grid, where it is a row, and in an animation.
 WALKS, STEPS, FRAMES = 10, 10, 30
 _MILLISECONDS = 60
 
@@ -40,8 +39,7 @@ class Samples(NamedTuple):
     Attributes:
         noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as from `Latent.draw`.
             Labels may lie between two classes.
-        columns: How many images a row of the grid has; for walks, each of which is a row, their
-            steps.
+        columns: The number of images in a row of the grid; each walk is a row.
     """
 
     noise_input: list[np.ndarray]
@@ -54,126 +52,16 @@ class Samples(NamedTuple):
 
 
 def draw_samples(generator: keras.Model, options: Options) -> Samples:
-    """Draws the images that the user asks for into a file.
+    """Draws the images that the user asks for into a file, and shows a picture if asked to."""
+    rng, latent = seed_everything(options.seed), Latent.of(generator)
+    classes = classes_of(options.digit or [], latent.num_labels, options.generator)
+    if options.interpolate is None:
+        samples = choose(latent, rng, classes, options.samples)
+    else:
+        is_animation = options.output is not None and kind_of(options.output) == ".gif"
+        steps = options.interpolate or (FRAMES if is_animation else STEPS)
+        samples = walks(latent, rng, classes, options.samples or WALKS, steps)
 
-    Returns:
-        What was drawn.
-
-    Raises:
-        UserError: A digit is none of the generator's classes, there are too many images, or the
-            file cannot be written.
-    """
-    rng = seed_everything(options.seed)
-    samples = new_samples(Latent.of(generator), rng, options)
-    save_samples(generator, samples, options)
-    return samples
-
-
-def new_samples(latent: Latent, rng: np.random.Generator, options: Options) -> Samples:
-    """Chooses noise and labels for the images that the user asks for.
-
-    Raises:
-        UserError: A digit is none of the generator's classes, or there are too many images.
-    """
-    classes = _classes(options, latent.num_labels)
-    if options.interpolate is not None:
-        if len(classes) > 1:
-            return _walks_from_digit_to_digit(latent, rng, options, classes)
-        return _walks_through_latent_space(latent, rng, options, classes)
-    if not len(classes):
-        count = options.samples or SAMPLES
-        return Samples(latent.draw(rng, count), columns_of_square(count))
-    count = options.samples or -(-SAMPLES // len(classes)) * len(classes)
-    columns = columns_of_square(count)
-    if len(classes) <= MAX_COLUMNS:
-        # each row has the digits in their order, once or several times
-        columns = min(count, max(1, round(columns / len(classes))) * len(classes))
-    noise, _ = latent.draw(rng, count)
-    return Samples([noise, one_hot(np.resize(classes, count), latent.num_labels)], columns)
-
-
-def _classes(options: Options, num_labels: int) -> np.ndarray:
-    """The classes that `--digit` asks for, int64 of shape (count,); empty if it was not given.
-
-    A number that is no class is read digit by digit: with ten classes, 2026 is 2, 0, 2, 6.
-    """
-    classes: list[int] = []
-    for text in options.digit or ():
-        is_class = text in map(str, range(num_labels))
-        found = [int(text)] if is_class else [int(digit) for digit in text]
-        if max(found) >= num_labels:
-            raise UserError(
-                f"argument -d/--digit: {text} given, expected digits that {options.generator} "
-                f"draws, 0 to {num_labels - 1}"
-            )
-        if len(found) > 1:
-            print(f"{text} is none of the {num_labels} classes: it is drawn as {_spelled(found)}")
-        classes += found
-    if len(classes) > MAX_SAMPLES:
-        raise UserError(
-            f"argument -d/--digit: {len(classes)} digits given, at most {MAX_SAMPLES} expected"
-        )
-    return np.array(classes, int)
-
-
-def _spelled(classes: list[int]) -> str:
-    return ", ".join(map(str, classes[:10])) + (", ..." if len(classes) > 10 else "")
-
-
-def _walks_through_latent_space(
-    latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
-) -> Samples:
-    """Walks from one z to another; a CGAN's keep the class, or have each class in turn."""
-    walks, steps = _extent(options)
-    _check_count(walks, steps)
-    (starts, *_), (ends, *_) = latent.draw(rng, walks), latent.draw(rng, walks)
-    noise_input = [interpolate(starts, ends, steps).reshape(-1, latent.latent_size)]
-    if latent.conditional:
-        each = np.resize(classes if len(classes) else np.arange(latent.num_labels), walks)
-        noise_input.append(one_hot(each.repeat(steps), latent.num_labels))
-    return Samples(noise_input, steps)
-
-
-def _walks_from_digit_to_digit(
-    latent: Latent, rng: np.random.Generator, options: Options, classes: np.ndarray
-) -> Samples:
-    """Walks from class to class on straight lines, each with a z of its own."""
-    walks, steps = _extent(options)
-    # the end of one leg is the start of the next
-    columns = (len(classes) - 1) * (steps - 1) + 1
-    _check_count(walks, columns)
-    where = np.linspace(0, len(classes) - 1, columns)
-    stops = one_hot(classes, latent.num_labels)
-    path = [np.interp(where, np.arange(len(classes)), entries) for entries in stops.T]
-    labels = np.stack(path, axis=1).astype(np.float32)
-    noise, _ = latent.draw(rng, walks)
-    return Samples([noise.repeat(columns, axis=0), np.tile(labels, (walks, 1))], columns)
-
-
-def _extent(options: Options) -> tuple[int, int]:
-    """The number of walks, and of the steps from one end to the other."""
-    as_animation = options.output is not None and kind_of(options.output) == ".gif"
-    return options.samples or WALKS, options.interpolate or (FRAMES if as_animation else STEPS)
-
-
-def _check_count(walks: int, steps: int) -> None:
-    if walks * steps > MAX_SAMPLES:
-        raise UserError(
-            f"argument --samples: {walks} walks of {steps} images are more than {MAX_SAMPLES} "
-            "images: give fewer walks, or a smaller number to --interpolate"
-        )
-
-
-def save_samples(generator: keras.Model, samples: Samples, options: Options) -> None:
-    """Draws samples into a picture, an animation or an archive, and shows a picture if asked to.
-
-    An .npz archive has `images`, float32 of shape (count, size, size, 1) in [0, 1], and for a CGAN
-    `labels`: int64 of shape (count,), or for walks from digit to digit, whose labels lie between
-    classes, the generator's own input: float32 of shape (count, num_labels).
-
-    Raises:
-        UserError: The file cannot be written.
-    """
     if options.output and not options.overwrite:
         refuse_to_replace(options.output, "--output")
     wanted = options.output or _default_file(options)
@@ -182,13 +70,122 @@ def save_samples(generator: keras.Model, samples: Samples, options: Options) -> 
     images = generate(generator, samples.noise_input)
     check_finite(images, options.generator)
     with nullcontext(wanted) if options.output else new_file(wanted) as file:
-        _write(file, images, samples)
+        save_samples(file, images, samples)
     print(f"written to {file}", flush=True)
     if show and kind_of(file) == ".png":
         show_picture(file)
+    return samples
 
 
-def _write(file: Path, images: np.ndarray, samples: Samples) -> None:
+def classes_of(digits: list[str], num_labels: int, generator: Path | None = None) -> np.ndarray:
+    """The classes that `--digit` asks for, int64 of shape (classes,).
+
+    A number that is not a class is read digit by digit: with ten classes, 2026 is 2, 0, 2, 6.
+    Messages name the file of the generator.
+    """
+    classes: list[int] = []
+    for text in digits:
+        is_class = text in map(str, range(num_labels))
+        found = [int(text)] if is_class else [int(digit) for digit in text]
+        if max(found) >= num_labels:
+            raise UserError(
+                f"argument -d/--digit: {text} given, expected digits that {generator} draws, "
+                f"0 to {num_labels - 1}"
+            )
+        if len(found) > 1:
+            spelled = ", ".join(map(str, found))
+            print(f"{text} is none of the {num_labels} classes: it is drawn as {spelled}")
+        classes += found
+    return np.array(classes, int)
+
+
+def choose(
+    latent: Latent, rng: np.random.Generator, classes: np.ndarray, count: int | None
+) -> Samples:
+    """Chooses noise, and the classes in turn, or random ones if there are none.
+
+    Without a count there are 16 images, or more in whole rows.
+    """
+    in_a_row = len(classes) or 1
+    count = count or -(-SAMPLES // in_a_row) * in_a_row
+    columns = columns_of_square(count)
+    if in_a_row <= MAX_COLUMNS:
+        # each row has the classes in their order, once or several times
+        columns = min(count, max(1, round(columns / in_a_row)) * in_a_row)
+    noise_input = latent.draw(rng, count)
+    if len(classes):
+        noise_input[1] = one_hot(np.resize(classes, count), latent.num_labels)
+    return Samples(noise_input, columns)
+
+
+def walks(
+    latent: Latent, rng: np.random.Generator, classes: np.ndarray, count: int, steps: int
+) -> Samples:
+    """Walks from one z to another, or from class to class if there are several.
+
+    From z to z a CGAN keeps the class: the one that is given, or each in turn. From class to class
+    each walk keeps a z of its own, and labels go on straight lines. The steps are those from one
+    end to the other, both included.
+    """
+    legs = max(len(classes) - 1, 1)
+    columns = legs * (steps - 1) + 1  # the end of one leg is the start of the next
+    if count * columns > MAX_SAMPLES:
+        raise UserError(
+            f"argument --samples: {count} walks of {columns} images are more than {MAX_SAMPLES} "
+            "images: give fewer walks, or a smaller number to --interpolate"
+        )
+    starts, *_ = latent.draw(rng, count)
+    if len(classes) > 1:
+        stops, where = one_hot(classes, latent.num_labels), np.linspace(0, legs, columns)
+        path = [np.interp(where, np.arange(len(classes)), entries) for entries in stops.T]
+        labels = np.stack(path, axis=1).astype(np.float32)
+        return Samples([starts.repeat(columns, axis=0), np.tile(labels, (count, 1))], columns)
+    ends, *_ = latent.draw(rng, count)
+    noise_input = [interpolate(starts, ends, steps).reshape(-1, latent.latent_size)]
+    if latent.conditional:
+        each = np.resize(classes if len(classes) else np.arange(latent.num_labels), count)
+        noise_input.append(one_hot(each.repeat(steps), latent.num_labels))
+    return Samples(noise_input, steps)
+
+
+def interpolate(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
+    """Walks through latent space, along great circles of the normal distribution.
+
+    On the straight line between two z ~ U(-1, 1)^d the generator sees inputs that it was hardly
+    ever trained on: half-way the distribution of each entry is triangular, and z is shorter by a
+    factor of the square root of 2. A spherical walk (White: Sampling Generative Networks, 2016,
+    arXiv:1609.04468) keeps the length, but with uniform entries it leaves the cube [-1, 1]^d. So
+    each entry is mapped to the normal distribution, which the spherical walk is made for, and
+    back. Then z ~ U(-1, 1)^d all along the walk.
+
+    Args:
+        starts: float32 of shape (count, d) in [-1, 1].
+        ends: The same.
+        steps: The number of z of each walk, start and end included.
+
+    Returns:
+        float32 of shape (count, steps, d) in [-1, 1].
+    """
+    # an entry of exactly -1 or 1 would be infinite
+    bound = 1 - 1e-7
+    a, b = (ndtri((np.clip(z.astype(float), -bound, bound) + 1) / 2) for z in (starts, ends))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    angles = np.arccos(np.clip((a * b).sum(axis=1) / norms, -1, 1))[:, np.newaxis, np.newaxis]
+    t = np.linspace(0, 1, steps)[:, np.newaxis]
+    with np.errstate(invalid="ignore"):  # if start and end are the same
+        weights = [np.sin((1 - t) * angles), np.sin(t * angles)] / np.sin(angles)
+    weights = np.where(np.sin(angles) > 1e-6, weights, [1 - t + 0 * angles, t + 0 * angles])
+    path = weights[0] * a[:, np.newaxis] + weights[1] * b[:, np.newaxis]
+    return (2 * ndtr(path) - 1).astype(np.float32)
+
+
+def save_samples(file: Path, images: np.ndarray, samples: Samples) -> None:
+    """Saves images as a picture, an animation or an archive.
+
+    An .npz archive has `images`, float32 of shape (count, size, size, 1) in [0, 1], and for a CGAN
+    `labels`: int64 of shape (count,), or for walks from digit to digit, whose labels lie between
+    classes, the generator's own input: float32 of shape (count, num_labels).
+    """
     if kind_of(file) == ".npz":
         arrays = {"images": images}
         if samples.noise_class is not None:
@@ -206,10 +203,8 @@ def _write(file: Path, images: np.ndarray, samples: Samples) -> None:
 
 def _default_file(options: Options) -> Path:
     """The chapter's name: 00008.png for an 8, 00000.png for random digits."""
+    digits = options.digit or ["0"]
+    name = "-".join(digits)[:100] if len("".join(digits)) > 1 else f"{int(digits[0]):05d}"
     if options.interpolate is not None:
         name = "interpolation"
-    elif options.digit is not None and len("".join(options.digit)) > 1:
-        name = "-".join(options.digit)[:100]
-    else:
-        name = f"{int((options.digit or ['0'])[0]):05d}"
     return options.outdir / "test_outputs" / f"{name}.png"
