@@ -26,8 +26,8 @@ from common import device  # noqa: F401  # before Keras, which it sets up
 import rich.console
 
 from common.data.dataset import load_data
-from common.evaluation.evaluator import Evaluator, make_evaluator
-from common.options import whole_number
+from common.evaluation.evaluate import Evaluator, make_evaluator
+from common.flags import whole_number
 from common.gan.batches import generate
 from common.gan.saving import save_generator
 from common.images import image_grid, save_picture

@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from common.errors import MAX_QUOTED, UserError, discard_output
-from common.options import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
+from common.flags import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
 from common.options import FLAGS, Options, check_flags
 
 # What other programs call these flags.

@@ -14,7 +14,7 @@ from typing import Any
 from common.data.dataset import MNIST, PROJECT, name_of
 from common.errors import UserError
 from common.files import kind_of
-from common.options import (
+from common.flags import (
     ANY,
     CHANGEABLE,
     EVALUATE,

@@ -12,7 +12,7 @@ from common.cli import Parser
 from common.data.dataset import PROJECT
 from common.device import restored
 from common.errors import UserError
-from common.options import Mode
+from common.flags import Mode
 from common.gan.saving import BuildGenerator, load_generator
 from common.options import Options
 from common.runs.folder import RunFolder

@@ -26,7 +26,7 @@ import dcgan_mnist  # before Keras, which it sets up
 
 # isort: split
 from common.cli import CommandParser, Parser
-from common.options import path, seed_number
+from common.flags import path, seed_number
 from common.gan.keras2 import BatchNormalization
 from common.gan.models import compile_model
 

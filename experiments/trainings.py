@@ -18,9 +18,8 @@ import keras
 import numpy as np
 
 from common.errors import DIVERGED, UserError
-from common.evaluation.evaluate import K
-from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
-from common.evaluation.neighbours import prdc
+from common.evaluation.evaluate import Evaluator, evaluation_inputs, make_evaluator
+from common.evaluation.metrics import prdc
 from common.files import numbered_files, write_file, writing
 from common.gan.saving import in_float32
 from common.gan.step import Models
@@ -79,7 +78,7 @@ class EvaluateStages(StepCallback):
         images = generate_after(steps, in_float32(self.generator), self.inputs)
         features, predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(features, predicted)
-        metrics |= prdc(self.evaluator.features, features, K)._asdict()
+        metrics |= prdc(self.evaluator.features, features)
         file = stage_file(self.run.folder, steps)
         save_picture(_side_by_side(images[: ROWS * COLUMNS]), file.with_suffix(".png"))
         write_file(file, as_json(metrics))

@@ -14,8 +14,8 @@ import cgan_mnist
 import dcgan_mnist
 from common.data.dataset import MNIST, load_data
 from common.errors import UserError
-from common.evaluation.classifier import Classifier, build_classifier
-from common.evaluation.evaluator import Evaluator, evaluation_inputs
+from common.evaluation.classifier import Classifier
+from common.evaluation.evaluate import Evaluator, evaluation_inputs
 from common.evaluation.metrics import frechet_distance
 from common.files import write_file
 from common.gan.batches import generate
@@ -34,7 +34,7 @@ SEED = 7
 def evaluator(small_data):
     """Of random images, by a classifier that has learnt nothing: what counts is the order."""
     keras.utils.set_random_seed(0)
-    return Evaluator(Classifier(build_classifier(10)), *small_data)
+    return Evaluator(Classifier(10), *small_data)
 
 
 @pytest.fixture

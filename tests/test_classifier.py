@@ -1,7 +1,6 @@
 """The classifier that ships, and those made for other data sets."""
 
 import re
-import shlex
 
 import numpy as np
 import pytest
@@ -9,7 +8,8 @@ import pytest
 from common.data.dataset import MNIST, load_data
 from common.errors import UserError
 from common.evaluation import classifier
-from common.evaluation.classifier import classifier_for, digit_accuracy, train_classifier
+from common.evaluation.classifier import classifier_for, train_classifier
+from common.evaluation.metrics import digit_accuracy
 from common.gan.batches import scaled
 
 
@@ -50,16 +50,6 @@ def test_mnist_in_idx_files_has_the_same_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_learns_and_a_seed_repeats_it(greys):
-    images, labels = load_data(greys)
-    first, again = (train_classifier(images, labels, seed=3, min_updates=40) for _ in range(2))
-    other = train_classifier(images, labels, seed=4, min_updates=40)
-    for a, b in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert (first.model.get_weights()[0] != other.model.get_weights()[0]).any()
-
-
-@pytest.mark.slow
 def test_a_small_data_set_is_learned():
     images, labels = load_data()
     x_test, y_test = load_data(part="test")
@@ -81,42 +71,34 @@ def test_rounds_go_on_as_long_as_they_help(greys, rng):
 
 @pytest.mark.slow
 def test_the_command(greys, tmp_path, capsys):
-    classifier.main([f"--data={greys}", f"--outdir={tmp_path}"])
+    command = [f"--data={greys}", f"--outdir={tmp_path}"]
+    classifier.main(command)
     printed = capsys.readouterr().out
-    share = re.search(r"it reads ([\d.]+)% of the 120 test images as what they are", printed)
+    share = re.search(r"it reads ([\d.]+)% of the 120 test images correctly", printed)
     assert float(share[1]) > 90  # of four classes
     (file,) = tmp_path.iterdir()
+    assert printed.startswith(f"training a classifier on {greys}, to be kept as {file}\n")
 
     images, labels = load_data(greys, "test")
     kept = classifier_for(load_data(greys), greys, tmp_path, may_train=False)
     _, predicted = kept.predict(scaled(images))
     assert 100 * np.mean(predicted == labels) == pytest.approx(float(share[1]), abs=0.01)
 
-    # it is not replaced by surprise
+    # it is not replaced by surprise; a seed repeats it
     before = file.read_bytes()
-    command = [f"--data={greys}", f"--outdir={tmp_path}", "--seed=1"]
     with pytest.raises(SystemExit) as ended:
-        classifier.main(command)
+        classifier.main([*command, "--seed=1"])
     assert ended.value.code == 2
     assert f"{file} is there already: give another, or add --overwr" in capsys.readouterr().err
     assert file.read_bytes() == before
-    classifier.main([*command, "--overwrite"])
-    assert file.read_bytes() != before
-
-    file.write_bytes(before[:-1000])
-    with pytest.raises(UserError, match=r"is not a classifier .*: remove it, and a new one"):
-        classifier_for(load_data(greys), greys, tmp_path)
+    for seed, same in ((1, False), (0, True)):
+        classifier.main([*command, f"--seed={seed}", "--overwrite"])
+        assert (file.read_bytes() == before) == same
 
 
 def test_where_there_is_none_and_no_time(greys, tmp_path):
-    """The command that makes one: a shell reads from it what was given here."""
-    outdir = tmp_path / "it's here"
-    with pytest.raises(UserError, match="make one first, with") as caught:
-        classifier_for(load_data(greys), greys, outdir, may_train=False, image_size=8)
-    words = shlex.split(str(caught.value).partition("make one first, with ")[2])
-    assert words[:3] == ["python", "-m", "common.evaluation.classifier"]
-    options = classifier.PARSER.parse_args(words[3:])
-    assert (options.data, options.outdir, options.image_size) == (greys, outdir, 8)
+    with pytest.raises(UserError, match=f"no classifier for {greys} in {tmp_path} yet: make one"):
+        classifier_for(load_data(greys), greys, tmp_path, may_train=False)
 
 
 def test_the_command_without_test_images(tmp_path, capsys, small_data):

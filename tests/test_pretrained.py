@@ -11,7 +11,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.data.dataset import MNIST, checksum, load_data
 from common.evaluation.classifier import classifier_for
-from common.evaluation.evaluator import evaluation_inputs
+from common.evaluation.evaluate import evaluation_inputs
 from common.gan.batches import generate
 from common.gan.saving import load_generator
 from conftest import ROOT

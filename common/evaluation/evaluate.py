@@ -12,32 +12,35 @@ from typing import Any
 
 import keras
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
-from common.data.dataset import checksum, load_data, name_of
+from common.data.dataset import checksum, load_data, name_of, num_classes
 from common.device import seed_everything
-from common.evaluation.evaluator import Evaluator, evaluation_inputs, make_evaluator
-from common.evaluation.neighbours import nearest, prdc
-from common.evaluation.report import NearestTrainingImages, plot_report, table
+from common.errors import UserError
+from common.evaluation.classifier import Classifier, Part, classifier_for
+from common.evaluation.metrics import (
+    K,
+    digit_accuracy,
+    frechet_distance,
+    nearest,
+    prdc,
+    total_variation,
+)
+from common.evaluation.report import plot_report, table
 from common.files import check_writable, new_file, write_file
-from common.gan.batches import RealImages, check_finite, generate, labels_of, scaled
+from common.gan.batches import Latent, check_finite, generate, labels_of, scaled
 from common.images import resolve_show, show_picture
-from common.options import Options
+from common.options import MIN_SAMPLES, Options
 
-# The number of neighbours that define a neighbourhood, as in Naeem et al. 2020.
-K = 5
 # Images for an evaluation.
 SAMPLES = 10_000
-# Images whose nearest training image is searched, which is the most expensive part.
+# Images whose nearest training image is searched for, which takes longest.
 SAMPLES_FOR_NEAREST = 2_000
+# A classifier with a lower accuracy makes poor metrics.
+_GOOD_CLASSIFIER = 0.9
 
 
 def evaluate_generator(generator: keras.Model, options: Options) -> None:
-    """Evaluates a trained generator: a table, `evaluation.json`, and a picture beside it.
-
-    Raises:
-        UserError: The generator draws NaN, the files cannot be written, or as `make_evaluator`.
-    """
+    """Evaluates a trained generator: a table, `evaluation.json`, and a picture beside it."""
     file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)
     show = resolve_show(options.show)
@@ -49,8 +52,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     inputs = evaluation_inputs(generator, options.samples or SAMPLES, seed)
     images = generate(generator, inputs)
     check_finite(images, options.generator)
-    train = RealImages(train_part[0])
-    metrics, found = evaluate(evaluator, train, images, labels_of(inputs), seed)
+    metrics, pairs, distances = evaluate(evaluator, train_part[0], images, labels_of(inputs), seed)
     report = {
         "generator": str(options.generator),
         "data": name_of(options.data),
@@ -62,35 +64,127 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     with new_file(file, ".png") as file:
         write_file(file, (json.dumps(report, indent=2) + "\n").encode())
         picture = file.with_suffix(".png")
-        plot_report(report, found, picture)
+        write_file(picture, plot_report(report, pairs, distances))
     print(f"\nwritten to {file} and {picture}")
     if show:
         show_picture(picture)
 
 
+def evaluation_inputs(generator: keras.Model, count: int, seed: Any) -> list[np.ndarray]:
+    """Draws the inputs of a generator, as `Latent.draw` does, but a CGAN's labels in turn."""
+    return Latent.of(generator).draw_in_turn(np.random.default_rng(seed), count)
+
+
+class Evaluator:
+    """Compares images with the test images of a data set, by metrics that are fast to compute.
+
+    Args:
+        classifier: A classifier that was trained on the data set's training images.
+        images: The test images, uint8 of shape (N, size, size).
+        labels: Their labels, int64 of shape (N,).
+
+    Attributes:
+        images: The test images, float32 of shape (N, size, size, 1) in [0, 1].
+        features: The classifier's features of the test images: shape (N, 128).
+        accuracy: The classifier's accuracy on them: no generator is expected to do better.
+        class_histogram: The number of them in each class: shape (num_labels,).
+    """
+
+    def __init__(self, classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> None:
+        self.classifier = classifier
+        self.images = scaled(images)
+        self.features, predicted = classifier.predict(self.images)
+        self.accuracy = digit_accuracy(predicted, labels)
+        self.class_histogram = np.bincount(labels, minlength=classifier.num_labels)
+
+    @property
+    def warning(self) -> str | None:
+        """One line on a classifier that reads the test images badly; None if it reads them well."""
+        if self.accuracy >= _GOOD_CLASSIFIER:
+            return None
+        return (
+            f"the classifier reads only {self.accuracy:.0%} of the test images correctly, so "
+            "metrics say little: more training images with right labels make a better one"
+        )
+
+    def metrics(
+        self, features: np.ndarray, predicted: np.ndarray, requested: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """Computes the metrics of some images.
+
+        Args:
+            features: The classifier's features of the images: shape (count, 128).
+            predicted: The labels that it predicts for them: int64 of shape (count,).
+            requested: The labels that the generator was asked for, int64 of shape (count,).
+        """
+        counts = np.bincount(predicted, minlength=self.classifier.num_labels)
+        metrics = {"frechet_distance": frechet_distance(self.features, features)}
+        if requested is not None:
+            metrics["digit_accuracy"] = digit_accuracy(predicted, requested)
+        metrics["distance_from_uniform"] = total_variation(counts, np.ones_like(counts))
+        metrics["distance_from_data"] = total_variation(counts, self.class_histogram)
+        shares = {f"share_of_{i}": n / len(predicted) for i, n in enumerate(counts.tolist())}
+        return metrics | shares
+
+
+def make_evaluator(
+    generator: keras.Model, options: Options, train_part: Part, may_train: bool = True
+) -> Evaluator:
+    """Returns the evaluator of a data set, for a generator that draws such images.
+
+    The options name the data set and the folder of its classifier. `train_part` and `may_train` are
+    those of `classifier_for`.
+    """
+    data = options.data
+    images, labels = load_data(data, "test", options.image_size)
+    drawn = generator.outputs[0].shape[1]
+    for part, size in {"training": train_part[0].shape[1], "test": images.shape[1]}.items():
+        if size != drawn:
+            raise UserError(
+                f"argument --data: the {part} images of {data} have {size} x {size} pixels, and "
+                f"the generator draws {drawn} x {drawn}: give the data set that it was trained on, "
+                f"or add --image-size {drawn}"
+            )
+    if len(images) < MIN_SAMPLES:
+        raise UserError(
+            f"argument --data: {data} has {len(images)} test images, an evaluation needs at least "
+            f"{MIN_SAMPLES}: add more, or leave evaluations out (--evaluate-interval 0)"
+        )
+    classes, num_labels = num_classes(train_part[1]), Latent.of(generator).num_labels
+    if num_labels not in (0, classes):
+        raise UserError(
+            f"argument --data: {data} has {classes} classes, and the generator draws "
+            f"{num_labels}: give the data set that it was trained on"
+        )
+    classifier = classifier_for(train_part, data, options.outdir, may_train)
+    return Evaluator(classifier, images, labels)
+
+
 def evaluate(
     evaluator: Evaluator,
-    train: RealImages,
+    train_images: np.ndarray,
     images: np.ndarray,
     requested: np.ndarray | None,
     seed: int,
-) -> tuple[dict[str, Any], NearestTrainingImages]:
+) -> tuple[dict[str, Any], np.ndarray, dict[str, np.ndarray]]:
     """Computes all metrics of some images, and for comparison those of as many training images.
 
     Args:
         evaluator: Knows the test images.
-        train: The training images.
+        train_images: The training images, uint8 of shape (N, size, size).
         images: float32 of shape (count, size, size, 1) in [0, 1].
         requested: The labels that were asked for, int64 of shape (count,), if any were.
         seed: Chooses the training images.
 
     Returns:
-        The metrics, as JSON can hold them, and the nearest training images.
+        The metrics, as JSON can hold them; the first ten images with the training images nearest
+        to them, float32 of shape (2, 10, size, size, 1) in [0, 1]; and the distances to the nearest
+        training image, of generated images and of test images, each of shape (count,).
     """
+    count = min(len(images), len(train_images))
+    chosen = np.random.default_rng(seed).permutation(len(train_images))[:count]
     features, predicted = evaluator.classifier.predict(images)
-    count = min(len(images), len(train.images))
-    chosen = np.random.default_rng(seed).permutation(len(train.images))[:count]
-    train_features, train_predicted = evaluator.classifier.predict(train.take(chosen)[0])
+    train_features, train_predicted = evaluator.classifier.predict(scaled(train_images[chosen]))
     report: dict[str, Any] = {
         "samples": len(images),
         "test_images": len(evaluator.images),
@@ -99,16 +193,16 @@ def evaluate(
         "warning": evaluator.warning,
         "k": K,
         "generated": evaluator.metrics(features, predicted, requested)
-        | prdc(evaluator.features, features, K)._asdict(),
+        | prdc(evaluator.features, features),
         "training": evaluator.metrics(train_features, train_predicted)
-        | prdc(evaluator.features, train_features, K)._asdict(),
+        | prdc(evaluator.features, train_features),
     }
     if requested is not None:
-        labels = np.arange(evaluator.num_labels)
-        matrix = confusion_matrix(requested, predicted, labels=labels)
+        matrix = np.zeros((evaluator.classifier.num_labels,) * 2, int)
+        np.add.at(matrix, (requested, predicted), 1)
         report["confusion_matrix"] = matrix.tolist()  # rows: requested, columns: predicted
         report["digit_accuracy_of_each"] = (np.diag(matrix) / matrix.sum(axis=1).clip(1)).tolist()
-    everything = scaled(train.images)
+    everything = scaled(train_images)
     indexes, distances = nearest(images[:SAMPLES_FOR_NEAREST], everything)
     _, test_distances = nearest(evaluator.images[:SAMPLES_FOR_NEAREST], everything)
     report["nearest_training_image"] = {
@@ -117,10 +211,9 @@ def evaluate(
         "suspiciously_near": float(np.mean(distances < np.quantile(test_distances, 0.01))),
     }
     pairs = np.stack([images[:10], everything[indexes[:10]]])
-    return report, NearestTrainingImages(pairs, distances, test_distances)
+    return report, pairs, {"generated": distances, "test images": test_distances}
 
 
 def _quantiles(distances: np.ndarray) -> dict[str, float]:
     shares = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-    values = np.quantile(distances, shares).tolist()
-    return {f"{share:.0%}": value for share, value in zip(shares, values, strict=True)}
+    return {f"{share:.0%}": float(np.quantile(distances, share)) for share in shares}

@@ -17,7 +17,7 @@ from common.data.dataset import num_classes
 from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.options import FIXED
+from common.flags import FIXED
 from common.options import FLAGS, PRECISIONS, Options, validated
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers

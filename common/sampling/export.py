@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import warnings
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import keras
 import tensorflow as tf
 
 from common.errors import UserError, first_line
-from common.files import kind_of, refuse_to_replace, write_file, writing
+from common.files import kind_of, partial_of, refuse_to_replace, write_file, writing
 from common.gan.keras2 import BatchNormalization
 from common.gan.models import copy_of
 from common.sampling.page import page_of
@@ -43,9 +43,12 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
 
 def _convert(model: keras.Model, path: Path) -> None:
     """Has Keras write a model in another format."""
-    with writing(path), TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as scratch:
+    scratch = partial_of(path)
+    with writing(path):
+        shutil.rmtree(scratch, ignore_errors=True)  # what a killed process has left
+        scratch.mkdir()
         # libraries write beside the destination; a rename makes the file appear
-        made = Path(scratch, f"generator{kind_of(path)}")
+        made = scratch / f"generator{kind_of(path)}"
         try:
             if kind_of(path) == ".keras":
                 model.save(made)
@@ -55,9 +58,11 @@ def _convert(model: keras.Model, path: Path) -> None:
                     # NumPy's, of a name that Keras asks for
                     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
                     model.export(made, format=kind, verbose=False)
+            made.replace(path)
         except tf.errors.OpError as error:  # such as a full disk
             raise OSError(first_line(error)) from error
-        made.replace(path)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _in_plain_keras(model: keras.Model) -> keras.Model:

@@ -22,7 +22,6 @@ from common.images import (
     save_picture,
     show_picture,
 )
-from common.device import seed_everything
 
 # The chapter draws 16 digits.
 SAMPLES = 16

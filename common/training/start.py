@@ -16,7 +16,7 @@ from common.data.dataset import PROJECT, checksum, load_data, load_images
 from common.device import faster_flags, prepare_device, seed_everything, silence, unused_gpu
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
-from common.options import FIXED
+from common.flags import FIXED
 from common.options import FLAGS, Options, check_needs, named
 from common.runs.folder import RunFolder
 from common.runs.run import Run, Settings, read_settings

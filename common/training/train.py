@@ -12,7 +12,7 @@ import numpy as np
 
 from common.cli import command
 from common.errors import UserError
-from common.evaluation.evaluator import make_evaluator
+from common.evaluation.evaluate import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import Latent, RealImages
 from common.gan.models import lowest_pixel

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from common.errors import UserError, diverged
-from common.evaluation.evaluator import Evaluator, evaluation_inputs
+from common.evaluation.evaluate import Evaluator, evaluation_inputs
+from common.evaluation.metrics import frechet_distance
 from common.files import write_file
 from common.gan.batches import generate, labels_of
 from common.gan.saving import in_float32, read_weights, save_generator
@@ -141,7 +142,7 @@ class KeepBest(StepCallback):
 
     def _distance(self, generator: keras.Model, inputs: list[np.ndarray]) -> float:
         features, _ = self.evaluator.classifier.predict(generate(generator, inputs))
-        return self.evaluator.frechet_distance(features)
+        return frechet_distance(self.evaluator.features, features)
 
     def _set_best(self, best: Best) -> None:
         write_file(self.folder.best, self.folder.candidate(best.steps).read_bytes())
