@@ -119,7 +119,7 @@ def test_a_mistake_is_found_before_tensorflow_is_loaded(tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise AssertionError('loaded')")
     (tmp_path / "keras.py").write_text("raise AssertionError('loaded')")
     for flag, status in (("--epochs=3", 2), ("--help", 0)):
-        done = run_python(*command, flag, PYTHONPATH=str(tmp_path))
+        done = run_python("dcgan_mnist.py", flag, PYTHONPATH=str(tmp_path))
         assert (done.returncode, "loaded" in done.stderr) == (status, False)
 
 

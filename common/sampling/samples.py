@@ -22,6 +22,7 @@ from common.images import (
     save_picture,
     show_picture,
 )
+from common.options import MAX_SAMPLES, Options
 
 # The chapter draws 16 digits.
 SAMPLES = 16
