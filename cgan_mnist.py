@@ -6,24 +6,12 @@ which digit it is, after [1]. So one can ask the generator for an 8.
 [1] Mirza, Osindero: Conditional Generative Adversarial Nets, 2014, arXiv:1411.1784
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for common, also with python -P
+from common.program import Options, Program
 
-from common.cli import Parser
+PROGRAM = Program(__name__, __file__, "Train a CGAN on MNIST, or draw digits.", conditional=True)
 
-# It names the run's folder and the generator's file; so a copy of this program has its own.
-MODEL_NAME = Path(__file__).stem
-PARSER = Parser(MODEL_NAME, "Train a CGAN on MNIST, or draw digits with it.", conditional=True)
-
-if __name__ == "__main__":
-    PARSER.options()  # a mistake, or --help, need not wait for TensorFlow to load
-
-from common import device  # noqa: F401  # before Keras, which it sets up
-
-# isort: split
 from keras import Input, KerasTensor, Model
 from keras.layers import (
     Activation,
@@ -36,28 +24,19 @@ from keras.layers import (
     concatenate,
 )
 
-from common.gan.batches import Latent
-from common.gan.keras2 import BatchNormalization
-from common.gan.models import build_adversarial, compile_model
-from common.options import Options
-from common.program import run_program
-from common.sampling.samples import draw_samples
-from common.training.start import start_run
-from common.training.train import train
+from common.gan import BatchNormalization, Latent, build_adversarial, compile_model
+from common.training import Run, train
 
 LATENT_SIZE = 100
 
 
-def build_discriminator(
-    inputs: KerasTensor, y_labels: KerasTensor, image_size: int, dtype: str = "float32"
-) -> Model:
+def build_discriminator(inputs: KerasTensor, y_labels: KerasTensor, image_size: int) -> Model:
     """Builds the discriminator, conditioned on a label (listing 4.3.1).
 
     Args:
         inputs: Input of the discriminator, images: shape (batch, size, size, 1), in [0, 1].
         y_labels: Input for their one-hot labels: shape (batch, num_labels).
         image_size: Side of the square images, a multiple of 4.
-        dtype: What convolutions compute in; everything else computes in float32.
 
     Returns:
         The model from images and labels to the probability that the images are real and of these
@@ -75,7 +54,7 @@ def build_discriminator(
         # the first three layers halve the size of the feature map, the last one keeps it
         strides = 1 if filters == layer_filters[-1] else 2
         x = LeakyReLU(negative_slope=0.2)(x)
-        x = Conv2D(filters, kernel_size, strides=strides, padding="same", dtype=dtype)(x)
+        x = Conv2D(filters, kernel_size, strides=strides, padding="same")(x)
 
     x = Flatten()(x)
     x = Dense(1)(x)
@@ -83,16 +62,13 @@ def build_discriminator(
     return Model([inputs, y_labels], x, name="discriminator")
 
 
-def build_generator(
-    inputs: KerasTensor, y_labels: KerasTensor, image_size: int, dtype: str = "float32"
-) -> Model:
+def build_generator(inputs: KerasTensor, y_labels: KerasTensor, image_size: int) -> Model:
     """Builds the generator, conditioned on a label (listing 4.3.2).
 
     Args:
         inputs: Input of the generator, z: shape (batch, latent_size), in [-1, 1].
         y_labels: Input for the one-hot labels to draw: shape (batch, num_labels).
         image_size: Side of the square images, a multiple of 4.
-        dtype: As in `build_discriminator`.
 
     Returns:
         The model from z and labels to images: shape (batch, image_size, image_size, 1), in [0, 1].
@@ -110,61 +86,54 @@ def build_generator(
         strides = 2 if filters > layer_filters[-2] else 1
         x = BatchNormalization()(x)
         x = Activation("relu")(x)
-        x = Conv2DTranspose(filters, kernel_size, strides, padding="same", dtype=dtype)(x)
+        x = Conv2DTranspose(filters, kernel_size, strides, padding="same")(x)
 
     x = Activation("sigmoid")(x)
     return Model([inputs, y_labels], x, name="generator")
 
 
-def new_generator(image_size: int, num_labels: int, dtype: str = "float32") -> Model:
+def new_generator(image_size: int, num_labels: int) -> Model:
     """Builds a generator together with its inputs."""
     inputs = Input((LATENT_SIZE,), name="z_input")
     y_labels = Input((num_labels,), name="class_labels")
-    return build_generator(inputs, y_labels, image_size, dtype)
+    return build_generator(inputs, y_labels, image_size)
 
 
-def build_and_train_models(options: Options) -> None:
+def build_and_train_models(run: Run) -> None:
     """Builds D, G and the adversarial model and trains them (listings 4.2.3 and 4.3.3)."""
-    run = start_run(MODEL_NAME, options, conditional=True)
     image_size, num_labels = run.image_size, run.num_labels
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
     y_labels = Input((num_labels,), name="class_labels")
-    discriminator = build_discriminator(inputs, y_labels, image_size, run.dtype)
+    discriminator = build_discriminator(inputs, y_labels, image_size)
     compile_model(discriminator, lr, decay)
     discriminator.summary()
 
-    generator = new_generator(image_size, num_labels, run.dtype)
+    generator = new_generator(image_size, num_labels)
     generator.summary()
 
     # G learns through D at half of D's learning rate, which keeps the two in balance
-    adversarial = build_adversarial(generator, discriminator, name=MODEL_NAME)
+    adversarial = build_adversarial(generator, discriminator, name=run.name)
     compile_model(adversarial, lr * 0.5, decay * 0.5)
     adversarial.summary()
 
     # the sample grids show images of the same noise, each digit in turn
     noise_input = Latent.of(generator).draw_in_turn(run.rng, 16)
-    print(MODEL_NAME, "Labels for generated images: ", noise_input[1].argmax(axis=1))
+    print(run.name, "Labels for generated images: ", noise_input[1].argmax(axis=1))
     train((generator, discriminator, adversarial), noise_input, run)
 
 
 def test_generator(generator: Model, options: Options) -> None:
     """Draws digits with a trained generator: 16 random ones, or what the user asks for."""
-    samples = draw_samples(generator, options)
+    samples = PROGRAM.draw(generator, options)
     if options.interpolate is None:
         print("test_outputs Labels for generated images: ", samples.noise_class)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    run_program(
-        PARSER,
-        argv,
-        train=build_and_train_models,
-        build=new_generator,
-        sample=test_generator,
-    )
+    PROGRAM.run(argv, build_and_train_models, new_generator, test_generator)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,12 @@ end of the generator, no batch normalization in the discriminator, RMSprop.
     Generative Adversarial Networks, 2015, arXiv:1511.06434
 """
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # for common, also with python -P
+from common.program import Options, Program
 
-from common.cli import Parser
+PROGRAM = Program(__name__, __file__, "Train a DCGAN on MNIST, or draw digits.")
 
-# It names the run's folder and the generator's file; so a copy of this program has its own.
-MODEL_NAME = Path(__file__).stem
-PARSER = Parser(MODEL_NAME, "Train a DCGAN on MNIST, or draw digits with it.")
-
-if __name__ == "__main__":
-    PARSER.options()  # a mistake, or --help, need not wait for TensorFlow to load
-
-from common import device  # noqa: F401  # before Keras, which it sets up
-
-# isort: split
 from keras import Input, KerasTensor, Model
 from keras.layers import (
     Activation,
@@ -37,25 +25,18 @@ from keras.layers import (
     Reshape,
 )
 
-from common.gan.batches import Latent
-from common.gan.keras2 import BatchNormalization
-from common.gan.models import build_adversarial, compile_model
-from common.options import Options
-from common.program import run_program
-from common.sampling.samples import draw_samples
-from common.training.start import start_run
-from common.training.train import train
+from common.gan import BatchNormalization, Latent, build_adversarial, compile_model
+from common.training import Run, train
 
 LATENT_SIZE = 100
 
 
-def build_generator(inputs: KerasTensor, image_size: int, dtype: str = "float32") -> Model:
+def build_generator(inputs: KerasTensor, image_size: int) -> Model:
     """Builds the generator: BN-ReLU-Conv2DTranspose, four times (listing 4.2.1).
 
     Args:
         inputs: Input of the generator, z: shape (batch, latent_size), in [-1, 1].
         image_size: Side of the square images, a multiple of 4.
-        dtype: What convolutions compute in; everything else computes in float32.
 
     Returns:
         The model from z to images: shape (batch, image_size, image_size, 1), in [0, 1].
@@ -72,18 +53,17 @@ def build_generator(inputs: KerasTensor, image_size: int, dtype: str = "float32"
         strides = 2 if filters > layer_filters[-2] else 1
         x = BatchNormalization()(x)
         x = Activation("relu")(x)
-        x = Conv2DTranspose(filters, kernel_size, strides, padding="same", dtype=dtype)(x)
+        x = Conv2DTranspose(filters, kernel_size, strides, padding="same")(x)
 
     x = Activation("sigmoid")(x)
     return Model([inputs], x, name="generator")
 
 
-def build_discriminator(inputs: KerasTensor, dtype: str = "float32") -> Model:
+def build_discriminator(inputs: KerasTensor) -> Model:
     """Builds the discriminator: LeakyReLU-Conv2D, four times (listing 4.2.2).
 
     Args:
         inputs: Input of the discriminator, images: shape (batch, size, size, 1), in [0, 1].
-        dtype: As in `build_generator`.
 
     Returns:
         The model from images to the probability that they are real: shape (batch, 1).
@@ -96,7 +76,7 @@ def build_discriminator(inputs: KerasTensor, dtype: str = "float32") -> Model:
         # the first three layers halve the size of the feature map, the last one keeps it
         strides = 1 if filters == layer_filters[-1] else 2
         x = LeakyReLU(negative_slope=0.2)(x)
-        x = Conv2D(filters, kernel_size, strides=strides, padding="same", dtype=dtype)(x)
+        x = Conv2D(filters, kernel_size, strides=strides, padding="same")(x)
 
     x = Flatten()(x)
     x = Dense(1)(x)
@@ -104,27 +84,26 @@ def build_discriminator(inputs: KerasTensor, dtype: str = "float32") -> Model:
     return Model([inputs], x, name="discriminator")
 
 
-def new_generator(image_size: int, num_labels: int = 0, dtype: str = "float32") -> Model:
+def new_generator(image_size: int, num_labels: int = 0) -> Model:
     """Builds a generator together with its input. It has no use for labels."""
-    return build_generator(Input((LATENT_SIZE,), name="z_input"), image_size, dtype)
+    return build_generator(Input((LATENT_SIZE,), name="z_input"), image_size)
 
 
-def build_and_train_models(options: Options) -> None:
+def build_and_train_models(run: Run) -> None:
     """Builds D, G and the adversarial model and trains them (listing 4.2.3)."""
-    run = start_run(MODEL_NAME, options)
     image_size = run.image_size
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
-    discriminator = build_discriminator(inputs, run.dtype)
+    discriminator = build_discriminator(inputs)
     compile_model(discriminator, lr, decay)
     discriminator.summary()
 
-    generator = new_generator(image_size, dtype=run.dtype)
+    generator = new_generator(image_size)
     generator.summary()
 
     # G learns through D at half of D's learning rate, which keeps the two in balance
-    adversarial = build_adversarial(generator, discriminator, name=MODEL_NAME)
+    adversarial = build_adversarial(generator, discriminator, name=run.name)
     compile_model(adversarial, lr * 0.5, decay * 0.5)
     adversarial.summary()
 
@@ -135,18 +114,12 @@ def build_and_train_models(options: Options) -> None:
 
 def test_generator(generator: Model, options: Options) -> None:
     """Draws digits with a trained generator: 16, or what the user asks for."""
-    draw_samples(generator, options)
+    PROGRAM.draw(generator, options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command line."""
-    run_program(
-        PARSER,
-        argv,
-        train=build_and_train_models,
-        build=new_generator,
-        sample=test_generator,
-    )
+    PROGRAM.run(argv, build_and_train_models, new_generator, test_generator)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ import rich.console
 
 from common.data.dataset import load_data
 from common.evaluation.evaluate import Evaluator, make_evaluator
-from common.flags import whole_number
+from common.options import whole_number
 from common.gan.batches import generate
 from common.gan.saving import save_generator
+from common.options import PRECISIONS, Options, whole_number
 from common.images import image_grid, save_picture
-from common.options import PRECISIONS, Options
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history

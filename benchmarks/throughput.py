@@ -23,7 +23,7 @@ from typing import Any
 
 import variants
 from common import device
-from common.flags import whole_number
+from common.options import whole_number
 
 
 class Worker:

@@ -87,7 +87,7 @@ def project_step(
     if small:
         generator, discriminator = _shrunk(keras, generator), _shrunk(keras, discriminator)
     compile_model(discriminator, 2e-4, 6e-8)
-    adversarial = build_adversarial(generator, discriminator, dcgan_mnist.MODEL_NAME)
+    adversarial = build_adversarial(generator, discriminator, dcgan_mnist.PROGRAM.name)
     compile_model(adversarial, 1e-4, 3e-8)
     models = (generator, discriminator, adversarial)
     return make_step(models, RealImages(images), rng, options)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from common import startup  # first, for it handles Ctrl-C from here on
-
-# isort: split
 import argparse
 import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from common.errors import MAX_QUOTED, UserError, discard_output
-from common.flags import ON_OFF, SAMPLE, SWITCH, WITH_GENERATOR, Flag
-from common.options import FLAGS, Options, check_flags
+from common.errors import UserError
+from common.options import (
+    FLAGS,
+    ON_OFF,
+    SAMPLE,
+    SWITCH,
+    WITH_GENERATOR,
+    Flag,
+    Options,
+    check_needs,
+    resolve,
+)
 
 # What other programs call these flags.
 _SYNONYMS = {
@@ -32,29 +38,41 @@ _SYNONYMS = {
 class CommandParser(argparse.ArgumentParser):
     """A command line whose mistakes, like those found later, end in one line and status 2.
 
+    What it reads has the flags that were given, and no others.
+
     Args:
         prog: The name of the command.
         description: The first line of `--help`.
-        examples: Command lines and what they do, for the end of `--help`.
+        examples: The last lines of `--help`.
+        defaults: Defaults of flags, by their names, that differ from those of `Options`.
     """
 
-    def __init__(self, prog: str, description: str, examples: str | None = None) -> None:
+    def __init__(
+        self,
+        prog: str,
+        description: str,
+        examples: str | None = None,
+        defaults: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(
             prog=prog,
             description=description,
             epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of examples
+            argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
+        self.defaults = defaults or {}
 
     def add_flag(self, name: str, to: Any = None, model_name: str = "") -> None:
         """Adds one of the flags that `Options` declares to this parser, or to a group of it."""
         flag = FLAGS[name]
         names = [*([flag.short] if flag.short else []), f"--{name.replace('_', '-')}"]
+        default = self.defaults.get(name, flag.default)
         settings: dict[str, Any] = {
             "dest": name,
-            "default": flag.default,
-            "help": flag.help.format(name=model_name),
+            "default": argparse.SUPPRESS,
+            "help": flag.help.format(name=model_name, default=default),
         }
         if flag.type in (SWITCH, ON_OFF):
             settings["action"] = flag.type
@@ -66,26 +84,11 @@ class CommandParser(argparse.ArgumentParser):
         (to or self).add_argument(*names, **settings)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reads a command line; what is unknown ends the program with a suggestion."""
+        """Reads a command line; an unknown argument ends the program with a suggestion."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}: {self._advice(unknown[0])}")
         return found
-
-    def parse_given(self, args: Any, names: Iterable[str]) -> tuple[Any, dict[str, Any]]:
-        """Reads a command line in which some flags may be left out.
-
-        Args:
-            args: The command line; None for that of the process.
-            names: The flags; where one is not given, its default is not filled in.
-
-        Returns:
-            All that was read, and of these flags those that were given, with their values.
-        """
-        # argparse does not set what the namespace already has: None means "not given"
-        found = self.parse_args(args, argparse.Namespace(**dict.fromkeys(names)))
-        values = {name: getattr(found, name) for name in names}
-        return found, {name: value for name, value in values.items() if value is not None}
 
     def _advice(self, unknown: str) -> str:
         """What the user may have meant."""
@@ -101,18 +104,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with status 2 and one line that says why."""
-        words = (x if len(x) <= MAX_QUOTED else f"{x[:MAX_QUOTED]}..." for x in message.split())
-        line = " ".join(words)
-        self.exit(2, f"{self.prog}: error: {line}\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     @contextmanager
     def one_line_errors(self) -> Iterator[None]:
         """Turns errors that the user can fix into such a line; bugs keep their traceback."""
-        import tensorflow as tf  # slow; who runs something has it loaded
+        import tensorflow as tf  # slow; a program that runs something has loaded it
 
         from common.device import failure
 
-        startup.loaded()
         try:
             yield
         except UserError as error:
@@ -131,13 +131,7 @@ class CommandParser(argparse.ArgumentParser):
             if of_the_gpu is None:
                 raise
             self.error(of_the_gpu)
-        except BrokenPipeError:
-            discard_output()  # its reader, such as `head`, has ended
-            self.exit(1)
-        except OSError as error:
-            # of stdout; files have messages of their own
-            if error.errno == errno.EIO:  # the terminal has been closed
-                self.exit(1)
+        except OSError as error:  # of stdout; files have messages of their own
             if error.errno != errno.ENOSPC:
                 raise
             self.error("no space left on the device that the output goes to: free some")
@@ -153,7 +147,7 @@ class Parser(CommandParser):
         description: The first line of `--help`.
         conditional: Whether the generator takes labels, and so --digit exists.
         prog: The name of the program, if it is not that of the model; it has no examples then.
-        defaults: Of flags, by their names, where they are not those of `Options`.
+        defaults: As for `CommandParser`.
     """
 
     def __init__(
@@ -165,9 +159,7 @@ class Parser(CommandParser):
         defaults: dict[str, Any] | None = None,
     ) -> None:
         examples = None if prog else _examples(model_name, conditional)
-        super().__init__(prog or f"{model_name}.py", description, examples)
-        self.model_name = model_name
-        self.defaults = defaults or {}
+        super().__init__(prog or f"{model_name}.py", description, examples, defaults)
         groups: dict[str, Any] = {
             title: self.add_argument_group(title) for title in ("with --generator", "training")
         }
@@ -181,17 +173,17 @@ class Parser(CommandParser):
                     exclusive[flag.exclusive] = group.add_mutually_exclusive_group()
                 group = exclusive[flag.exclusive]
             self.add_flag(name, group, model_name)
-        self.set_defaults(**self.defaults)
 
     def options(self, argv: Sequence[str] | None = None) -> Options:
         """Reads the command line; a mistake in it ends the program with status 2."""
-        _, given = self.parse_given(argv, FLAGS)
-        options = Options(**self.defaults | given, given=given, program=self.prog)
+        given = vars(self.parse_args(argv))
         try:
-            check_flags(options)
+            options = resolve(given, self.prog, self.defaults)
+            if not options.resume:  # otherwise the flags of the run are not known yet
+                check_needs(options)
+            return options
         except UserError as error:
             self.error(str(error))
-        return options
 
 
 def command(program: str, *arguments: str) -> str:
@@ -206,10 +198,10 @@ def command(program: str, *arguments: str) -> str:
     target = os.environ.get("MAKE_TARGET")  # the Makefile sets it
     if target:
         return f"make {target} ARGS={shlex.quote(flags.replace('$', '$$'))}"
-    interpreter, typed = sys.orig_argv[: -len(sys.argv)], sys.orig_argv[-len(sys.argv) :]
-    if typed != sys.argv or os.path.basename(typed[0]) != os.path.basename(file):
-        interpreter, typed = ["python"], [file]  # as in a notebook
-    return f"{shlex.join([*interpreter, typed[0]])} {flags}"
+    started = sys.orig_argv[: -len(sys.argv)] + sys.argv[:1]
+    if os.path.basename(started[-1]) != os.path.basename(file):
+        started = ["python", file]  # as in a notebook
+    return f"{shlex.join(started)} {flags}"
 
 
 def _group_of(flag: Flag) -> str:

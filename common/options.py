@@ -1,62 +1,209 @@
 """The flags of the programs, each declared once.
 
-A declaration says all that is known of a flag: default, type, help, the modes in which it has an
-effect, what it needs, and whether a resumed run may change it. The parser, the checks between
-flags, the flags in config.json and their validation are derived from the declarations.
+A declaration holds everything about a flag: default, type, help, the modes in which it has an
+effect, which other flags it needs, and whether a resumed run may change it. The parser, the checks
+between flags, and the flags in config.json are derived from the declarations.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import enum
+import math
+import re
+import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from common.data.dataset import MNIST, PROJECT, name_of
+from common.data.readers import MAX_PIXELS
 from common.errors import UserError
 from common.files import kind_of
-from common.flags import (
-    ANY,
-    CHANGEABLE,
-    EVALUATE,
-    EXPORT,
-    FIXED,
-    ON_OFF,
-    SAMPLE,
-    SWITCH,
-    TRAIN,
-    WITH_GENERATOR,
-    Flag,
-    Mode,
-    device_names,
-    digits,
-    file_named,
-    flag,
-    path,
-    seed_number,
-    side,
-    whole_number,
-)
+
+
+class Mode(enum.Flag):
+    """What a command does."""
+
+    TRAIN = enum.auto()
+    FIGURES = enum.auto()
+    SAMPLE = enum.auto()
+    EVALUATE = enum.auto()
+    EXPORT = enum.auto()
+
+
+TRAIN, SAMPLE, EVALUATE, EXPORT = Mode.TRAIN, Mode.SAMPLE, Mode.EVALUATE, Mode.EXPORT
+# Modes that use a generator from a file.
+WITH_GENERATOR = SAMPLE | EVALUATE | EXPORT
+ANY = TRAIN | Mode.FIGURES | WITH_GENERATOR
+
+# Types of flags without a value: one that is off unless given, one with a --no- form.
+SWITCH = "store_true"
+ON_OFF = argparse.BooleanOptionalAction
+
+
+class OnResume(enum.Enum):
+    """Whether a resumed run may change a flag of the run, which config.json stores.
+
+    Other flags belong to the command: each command gives them anew.
+    """
+
+    FIXED = enum.auto()  # another value would make it another run
+    CHANGEABLE = enum.auto()
+
+
+FIXED, CHANGEABLE = OnResume.FIXED, OnResume.CHANGEABLE
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A declaration.
+
+    Attributes:
+        default: The value if the flag is not given.
+        type: Converts the text of the command line to the value; a tuple of choices; or `SWITCH` or
+            `ON_OFF` for a flag without a value.
+        metavar: The name of the value in the help.
+        help: The description; {name} stands for the name of the model, {default} for the default.
+        modes: The modes in which it has an effect.
+        on_resume: For a flag of the run, whether a resumed run may change it.
+        needs: Other flags with the values that this one needs.
+        exclusive: A label. Of the flags with the same label only one may be given.
+        short: A short name, such as "-g".
+        conditional: Whether it exists only in programs whose generator takes labels.
+        nargs: The number of values, as in argparse.
+        const: The value if it is given without one.
+    """
+
+    default: Any
+    type: Any
+    metavar: str | None
+    help: str
+    modes: Mode
+    on_resume: OnResume | None = None
+    needs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    exclusive: str | None = None
+    short: str | None = None
+    conditional: bool = False
+    nargs: str | None = None
+    const: Any = None
+
+    def restored(self, stored: Any) -> Any:
+        """Converts a value from config.json as the command line would.
+
+        Raises:
+            ValueError, argparse.ArgumentTypeError: The command line would refuse it.
+        """
+        if isinstance(self.type, tuple) or self.type in (SWITCH, ON_OFF):
+            if stored not in (self.type if isinstance(self.type, tuple) else (True, False)):
+                raise ValueError(f"{stored!r} given")
+            return stored
+        return None if stored is None is self.default else self.type(str(stored))
+
+
+def flag(default: Any, type: Any, metavar: str | None, help: str, modes: Mode, **more: Any) -> Any:
+    """Declares a flag as a field of `Options`; the arguments are those of `Flag`."""
+    declared = Flag(default, type, metavar, help, modes, **more)
+    return dataclasses.field(default=default, metadata={"flag": declared})
+
+
+# The types of flags with a value: each converts a text, or raises an error that says why not.
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """Returns the type of a whole number in a range, both ends included."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = lowest - 1
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} given, a whole number from {lowest} to {highest} expected"
+            )
+        return number
+
+    return parse
+
+
+def side(text: str) -> int:
+    """The type of the side of square images."""
+    number = whole_number(4, math.isqrt(MAX_PIXELS))(text)
+    if number % 4:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a multiple of 4 expected")
+    return number
+
+
+def path(text: str) -> Path:
+    """The type of a file or a folder; ~ is the home folder, as in a shell."""
+    if not text:
+        raise argparse.ArgumentTypeError(f"{text!r} given, a file or a folder expected")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise argparse.ArgumentTypeError(f"{text!r} given: {error}") from error
+
+
+def file_named(*suffixes: str) -> Callable[[str], Path]:
+    """Returns the type of a file with one of the suffixes, in either case; "" for no suffix."""
+
+    def parse(text: str) -> Path:
+        if not text or kind_of(Path(text)) not in suffixes or Path(text).name in suffixes:
+            names = ", ".join(suffix or "no suffix" for suffix in suffixes)
+            raise argparse.ArgumentTypeError(f"{text!r} given, expected a file named {names}")
+        return path(text)
+
+    return parse
+
+
+def digits(text: str) -> str:
+    """The type of a class, or of several classes of one digit each in one word."""
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text!r} given, a digit or several expected")
+    return text
+
+
+def device_names(text: str) -> list[str]:
+    """The type of a list of different devices of one kind."""
+    names = text.upper().split(",")
+    if not re.fullmatch(r"GPU:\d{1,3}(,GPU:\d{1,3})*|CPU:\d{1,3}(,CPU:\d{1,3})*", text.upper()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} given, names like GPU:0,GPU:1 expected, all of one kind"
+        )
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} given, each device expected once")
+    return names
+
 
 # More steps than anyone has time for, more images than fit in any memory.
 MAX_COUNT = 10**9
-# An evaluation of fewer images than this says nothing.
+# An evaluation of fewer images says nothing.
 MIN_SAMPLES = 100
-# As many as an evaluation draws; a picture of more is slow to look at.
+# The number of images of an evaluation; a picture of more is slow to look at.
 MAX_SAMPLES = 10_000
 
 ENGINES = ("train_on_batch", "compiled")
-# What convolutions compute in, and the `dtype` of such a layer. Weights are float32 in all of them,
-# and so are all other layers.
+# What convolutions compute in, and the `dtype` of such a layer. Weights and all other layers are
+# always float32.
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # A step runs on one device, on several of this machine, or on several machines.
 STRATEGIES = ("none", "mirrored", "multiworker")
 
 count = whole_number(1, MAX_COUNT)
+# The range of seeds that all random number generators take.
+seed_number = whole_number(0, 2**32 - 1)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags of a command and their values."""
+    """The flags of a command and their values.
+
+    Attributes:
+        given: The flags that were given on the command line, with their values.
+        program: The program's file, as messages name it.
+    """
 
     # A line of values, the help, a line of the rest.
     # fmt: off
@@ -108,17 +255,17 @@ class Options:
     # training
     train_steps: int = flag(
         40000, count, "N",
-        "alternating steps to train for (default: %(default)s)",
+        "alternating steps to train for (default: {default})",
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     batch_size: int = flag(
         64, count, "N",
-        "real images a step, and as many fake ones (default: %(default)s)",
+        "real images a step, and as many fake ones (default: {default})",
         modes=TRAIN, on_resume=FIXED,
     )
     save_interval: int = flag(
         500, count, "N",
-        "steps from one sample grid to the next (default: %(default)s)",
+        "steps from one sample grid to the next (default: {default})",
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     checkpoint_interval: int | None = flag(
@@ -146,13 +293,13 @@ class Options:
     engine: str = flag(
         "train_on_batch", ENGINES, None,
         "how to take steps: one by one, as in the chapter, or many in one call of a compiled "
-        "function, which is faster; the digits are the same (default: %(default)s)",
+        "function, which is faster; the digits are the same (default: {default})",
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     precision: str = flag(
         "float32", tuple(PRECISIONS), None,
         "what convolutions compute in; bfloat16 is faster on a GPU since Ampere and on a CPU with "
-        "instructions for it, float16 needs a GPU (default: %(default)s)",
+        "instructions for it, float16 needs a GPU (default: {default})",
         modes=TRAIN, on_resume=FIXED,
     )
     xla: bool = flag(
@@ -164,7 +311,7 @@ class Options:
         "none", STRATEGIES, None,
         "train on several devices, which share each batch: on those of this machine (mirrored), "
         "or on several machines, which TF_CONFIG or Slurm name (multiworker); with --engine "
-        "compiled (default: %(default)s)",
+        "compiled (default: {default})",
         modes=TRAIN,
     )
     devices: list[str] | None = flag(
@@ -182,13 +329,13 @@ class Options:
     worker_timeout: int = flag(
         120, whole_number(1, 86400), "SECONDS",
         "for --strategy multiworker: how long to wait for another worker before giving up "
-        "(default: %(default)s)",
+        "(default: {default})",
         modes=TRAIN, needs={"strategy": "multiworker"},
     )
     log_interval: int = flag(
         100, count, "N",
         "steps from one log line to the next; 1 for each step, as in the chapter (default: "
-        "%(default)s, and on a terminal a progress bar instead)",
+        "{default}, and on a terminal a progress bar instead)",
         modes=TRAIN, exclusive="log",
     )
     quiet: bool = flag(
@@ -229,7 +376,7 @@ class Options:
     outdir: Path = flag(
         Path(), path, "DIR",
         "the folder that {name}/, {name}.h5 and test_outputs/ are written to (default: "
-        "%(default)s)",
+        "{default})",
         modes=ANY,
     )
     show: bool | None = flag(
@@ -240,7 +387,7 @@ class Options:
 
     # fmt: on
 
-    # no flags: those that were given on the command line, with their values; the program's name
+    # no flags
     given: dict[str, Any] = dataclasses.field(default_factory=dict)
     program: str = ""
 
@@ -252,44 +399,32 @@ class Options:
         return EVALUATE if self.evaluate else SAMPLE if self.export is None else EXPORT
 
     def of_the_run(self) -> dict[str, Any]:
-        """The flags that belong to a run, as config.json holds them."""
+        """The flags of the run, as config.json holds them."""
         flags = {name: getattr(self, name) for name in FLAGS if FLAGS[name].on_resume}
         return flags | {"data": name_of(self.data)}
 
-    def of_the_command(self) -> dict[str, Any]:
-        """The other flags, as config.json holds them."""
-        values = {
-            name: getattr(self, name)
-            for name, declared in FLAGS.items()
-            if not declared.on_resume and (TRAIN in declared.modes or not declared.conditional)
-        }
-        return {
-            name: str(value) if isinstance(value, Path) else value for name, value in values.items()
-        }
+    def typed(self) -> list[str]:
+        """The given flags, as on a command line."""
+        return [_as_typed(name, value) for name, value in self.given.items()]
 
-    def to_resume(self, flags: dict[str, Any]) -> list[str]:
-        """The flags with which this run is resumed in the same way: those it does not keep.
+    def to_resume(self) -> list[str]:
+        """The flags that resume this run in the same way: those that the run does not store.
 
-        Args:
-            flags: Those it keeps, from `of_the_run`. Its data may be elsewhere for this worker.
+        And where the data is, which may be elsewhere for each worker.
         """
-        own = {
-            name: value
-            for name, value in self.given.items()
-            if not FLAGS[name].on_resume and FLAGS[name].exclusive != "start"
-        }
-        if name_of(self.data) != flags["data"]:
-            own["data"] = self.data
-        return ["--resume", *(_as_typed(name, value) for name, value in own.items())]
+        own = {name: x for name, x in self.given.items() if FLAGS[name].exclusive != "start"}
+        return ["--resume"] + [
+            _as_typed(name, value)
+            for name, value in own.items()
+            if not FLAGS[name].on_resume or name == "data"
+        ]
 
     def completed_by(self, flags: dict[str, Any]) -> Options:
-        """These options, with the flags of a run in place of defaults.
-
-        Args:
-            flags: From `of_the_run`.
-        """
-        completed = flags | {"data": PROJECT / flags["data"]} | self.given
-        return dataclasses.replace(self, **completed)
+        """The same command, with the flags of a run in place of defaults."""
+        own = {name: getattr(self, name) for name in FLAGS}
+        options = resolve(self.given, self.program, own | flags)
+        check_needs(options)
+        return options
 
 
 FLAGS: dict[str, Flag] = {
@@ -299,32 +434,55 @@ FLAGS: dict[str, Flag] = {
 }
 
 
-def _as_typed(name: str, value: Any) -> str:
-    """A flag and its value on a command line."""
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag}={','.join(value) if isinstance(value, list) else value}"
+def resolve(given: dict[str, Any], program: str, others: dict[str, Any]) -> Options:
+    """Decides the value of every flag: the given one, that of the run or program, or the default.
 
+    What depends on the data is decided when that has been loaded, by `training.start`.
 
-def validated(flags: dict[str, Any]) -> dict[str, Any]:
-    """The flags of a run as config.json holds them.
-
-    Flags that did not exist when the run was started get their defaults, except those without a
-    usable one: of a run that has none of these, nobody knows which run it is.
+    Args:
+        given: The flags that were given on the command line.
+        program: The program's file.
+        others: The flags of the run, where these are known, or the program's own defaults.
 
     Raises:
-        ValueError: A value is not one that the command line would have given.
-        KeyError: A flag that identifies the run is missing.
+        UserError: Given flags have no effect, or do not fit each other.
     """
-    flags, defaults = dict(flags), Options().of_the_run()
-    found = {}
-    for name, default in defaults.items():
-        fixed = FLAGS[name].on_resume is FIXED
-        found[name] = flags[name] if fixed else flags.get(name, default)
-        if not FLAGS[name].accepts(found[name]):
-            raise ValueError(f"{name} is {found[name]!r}")
-    return found
+    values = others | given
+    if values.get("strategy", "none") != "none":
+        if given.get("engine", "compiled") != "compiled":
+            raise UserError(
+                f"argument --engine: {given['engine']} given, and --strategy {values['strategy']} "
+                "needs compiled: several machines cannot share a step that is not one function: "
+                "leave out --engine"
+            )
+        values["engine"] = "compiled"
+    if values.get("seed") is None:
+        values["seed"] = secrets.randbelow(2**32)  # known, so that the run can be repeated
+    options = Options(**values, given=given, program=program)
+    for name in given:
+        _check_mode(name, options.mode)
+    _check_samples(options)
+    return options
+
+
+def restored_flags(stored: dict[str, Any]) -> dict[str, Any]:
+    """The flags of a run from its config.json.
+
+    Raises:
+        KeyError: A flag is missing.
+        ValueError, argparse.ArgumentTypeError: The command line would refuse a value.
+    """
+    flags = {
+        name: declared.restored(stored[name])
+        for name, declared in FLAGS.items()
+        if declared.on_resume
+    }
+    return flags | {"data": PROJECT / flags["data"]}
+
+
+def fixed(flags: dict[str, Any]) -> dict[str, Any]:
+    """Those of a run's flags that a resumed run may not change."""
+    return {name: value for name, value in flags.items() if FLAGS[name].on_resume is FIXED}
 
 
 def named(name: str) -> str:
@@ -333,38 +491,12 @@ def named(name: str) -> str:
     return f"argument {short}/{long}" if short else f"argument {long}"
 
 
-def check_flags(options: Options) -> None:
-    """Checks that the flags given on a command line have an effect, and fit each other.
-
-    Raises:
-        UserError: They do not.
-    """
-    for name in options.given:
-        _check_mode(name, options.mode)
-    if options.evaluate and (options.samples or MIN_SAMPLES) < MIN_SAMPLES:
-        raise UserError(
-            f"argument --samples: {options.samples} given, --evaluate needs at least "
-            f"{MIN_SAMPLES}: give more, or leave --samples out"
-        )
-    if options.output and kind_of(options.output) == ".gif" and options.interpolate is None:
-        raise UserError(
-            f"argument --output: {options.output} given, an animation, which needs --interpolate: "
-            "add that, or name a .png, .pdf, .svg or .npz file"
-        )
-    if options.show and options.output and kind_of(options.output) != ".png":
-        raise UserError(
-            f"argument --show: has no effect on {options.output}: leave it out, or name a .png file"
-        )
-    if options.strategy != "none":
-        if options.given.setdefault("engine", "compiled") != "compiled":
-            raise UserError(
-                f"argument --engine: {options.engine} given, and --strategy {options.strategy} "
-                "needs compiled: several machines cannot share a step that is not one function: "
-                "leave out --engine"
-            )
-        options.engine = "compiled"
-    if not options.resume:  # or flags of the run are not known yet
-        check_needs(options)
+def _as_typed(name: str, value: Any) -> str:
+    """A flag and its value on a command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={','.join(value) if isinstance(value, list) else value}"
 
 
 def _check_mode(name: str, mode: Mode) -> None:
@@ -385,12 +517,26 @@ def _check_mode(name: str, mode: Mode) -> None:
     )
 
 
-def check_needs(options: Options) -> None:
-    """Checks that flags which need others have them.
+def _check_samples(options: Options) -> None:
+    """Checks what is to be drawn against where to."""
+    if options.evaluate and (options.samples or MIN_SAMPLES) < MIN_SAMPLES:
+        raise UserError(
+            f"argument --samples: {options.samples} given, --evaluate needs at least "
+            f"{MIN_SAMPLES}: give more, or leave --samples out"
+        )
+    if options.output and kind_of(options.output) == ".gif" and options.interpolate is None:
+        raise UserError(
+            f"argument --output: {options.output} given, an animation, which needs --interpolate: "
+            "add that, or name a .png, .pdf, .svg or .npz file"
+        )
+    if options.show and options.output and kind_of(options.output) != ".png":
+        raise UserError(
+            f"argument --show: has no effect on {options.output}: leave it out, or name a .png file"
+        )
 
-    Raises:
-        UserError: One does not.
-    """
+
+def check_needs(options: Options) -> None:
+    """Checks that flags which need others have them."""
     for name, declared in FLAGS.items():
         value = getattr(options, name)
         if value is False or (value == declared.default and name not in options.given):

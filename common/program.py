@@ -1,73 +1,130 @@
-"""What a program does with its command line: train, sample, evaluate, export, or draw figures."""
+"""A program: its command line, and what it does with it.
+
+Importing this module takes no time. Creating a `Program` loads TensorFlow.
+"""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
-
-import keras
+from typing import Any
 
 from common.cli import Parser
 from common.data.dataset import PROJECT
 from common.device import restored
 from common.errors import UserError
-from common.flags import Mode
-from common.gan.saving import BuildGenerator, load_generator
-from common.options import Options
-from common.runs.folder import RunFolder
-from common.sampling.export import export_generator
-from common.training.figures import draw_figures
+from common.options import Mode, Options
 
 
-def run_program(
-    parser: Parser,
-    argv: Sequence[str] | None,
-    train: Callable[[Options], None],
-    build: BuildGenerator,
-    sample: Callable[[keras.Model, Options], None],
-) -> None:
-    """Does what a command line asks for; a mistake ends in one line and status 2.
+class Program:
+    """One of the two programs, or a copy with networks of a reader's own.
+
+    It is created before Keras is imported: it reads the command line first, because a mistake, or
+    --help, need not wait for TensorFlow, and it sets up TensorFlow and Keras.
 
     Args:
-        parser: Reads the command line.
-        argv: The command line; None for that of the process.
-        train: Builds and trains the models.
-        build: Builds a generator, to load a trained one into.
-        sample: Draws with a trained generator.
+        module: The program's `__name__`.
+        file: The program's `__file__`. Its name is the name of the model: it names the run's folder
+            and the generator's file, so that a copy of a program has its own.
+        description: The first line of `--help`.
+        conditional: Whether the generator takes labels.
+        prog, defaults: As for `Parser`.
+
+    Attributes:
+        name: The name of the model.
+        parser: Its command line.
     """
-    options = parser.options(argv)
-    with parser.one_line_errors(), restored():
-        if options.generator is None:
-            if options.mode is Mode.TRAIN:
-                train(options)
-            else:
-                draw_figures(RunFolder(options.outdir / parser.model_name))
-            return
-        try:
+
+    def __init__(
+        self,
+        module: str,
+        file: str,
+        description: str,
+        conditional: bool = False,
+        prog: str | None = None,
+        defaults: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = Path(file).stem
+        self.conditional = conditional
+        self.parser = Parser(self.name, description, conditional, prog, defaults)
+        self._options: Options | None = None  # of the process's own command line
+        if module == "__main__":
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a traceback
+            self._options = self.parser.options()
+        if find_spec("tensorflow") is None:
+            self.parser.error(
+                "TensorFlow is not installed in this Python: run the program with make, which "
+                "installs what it needs (make dcgan, make cgan), or run pip install -r "
+                "requirements.txt first"
+            )
+        from common import device  # noqa: F401
+
+    def run(
+        self,
+        argv: Sequence[str] | None,
+        train: Callable[[Any], None],
+        build: Callable[..., Any],
+        sample: Callable[[Any, Options], None],
+    ) -> None:
+        """Does what a command line asks for; a mistake ends in one line and status 2.
+
+        Args:
+            argv: The command line; None for that of the process.
+            train: Builds and trains the models of a run.
+            build: Builds a generator, to load a trained one into.
+            sample: Draws with a trained generator.
+        """
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        from common.gan.saving import load_generator
+        from common.runs.folder import RunFolder
+        from common.device import restored
+        from common.training.figures import draw_figures
+        from common.training.start import start_run
+
+        options = self._options if argv is None and self._options else self.parser.options(argv)
+        with self.parser.one_line_errors(), restored():
+            if options.generator is None:
+                if options.mode is Mode.TRAIN:
+                    with start_run(self.name, options, self.conditional) as run:
+                        train(run)
+                else:
+                    draw_figures(RunFolder(options.outdir / self.name))
+                return
+            if not options.generator.exists():
+                raise UserError(
+                    f"generator {options.generator} cannot be read: No such file or directory: "
+                    f"{self._advice(options.generator)}"
+                )
             generator = load_generator(options.generator, build)
-        except UserError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                advice = _advice(options.generator, parser.model_name)
-                raise UserError(f"{error}: {advice}") from error
-            raise
-        if options.mode is Mode.EVALUATE:
-            from common.evaluation.evaluate import evaluate_generator  # scikit-learn is slow
+            if options.mode is Mode.EVALUATE:
+                from common.evaluation.evaluate import evaluate_generator  # scikit-learn is slow
 
-            evaluate_generator(generator, options)
-        elif options.export is not None:
-            export_generator(generator, options.export, options.overwrite)
-        else:
-            sample(generator, options)
+                evaluate_generator(generator, options)
+            elif options.export is not None:
+                from common.sampling.export import export_generator
 
+                export_generator(generator, options.export, options.overwrite)
+            else:
+                sample(generator, options)
 
-def _advice(missing: Path, model_name: str) -> str:
-    """Where the generator may be that the user has named."""
-    others = [str(file) for file in missing.parent.glob("*.h5")]
-    near = get_close_matches(str(missing), others, 1)
-    included = PROJECT / "pretrained" / f"{model_name}.h5"
-    if near:
-        return f"did you mean {near[0]}?"
-    if included.exists():
-        return f"train one first, or give the one that is included, {included}"
-    return "train one first"
+    def draw(self, generator: Any, options: Options) -> Any:
+        """Draws with a trained generator what the user asks for; returns the `Samples`."""
+        from common.sampling.samples import draw_samples
+
+        return draw_samples(generator, options)
+
+    def _advice(self, missing: Path) -> str:
+        """Where the generator may be that the user has named."""
+        others = [str(file) for file in missing.parent.glob("*.h5")]
+        near = get_close_matches(str(missing), others, 1)
+        included = PROJECT / "pretrained" / f"{self.name}.h5"
+        if near:
+            return f"did you mean {near[0]}?"
+        if included.exists():
+            return f"train one first, or give the one that is included, {included}"
+        return "train one first"

@@ -25,10 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the progr
 import dcgan_mnist  # before Keras, which it sets up
 
 # isort: split
-from common.cli import CommandParser, Parser
-from common.flags import path, seed_number
-from common.gan.keras2 import BatchNormalization
-from common.gan.models import compile_model
+from common.cli import CommandParser
+from common.gan import BatchNormalization, compile_model
+from common.options import path, seed_number
+from common.program import Program
 
 # isort: split
 import changes
@@ -160,20 +160,21 @@ def variant(name: str) -> AbstractContextManager:
     Replacing names leaves the program as the chapter has it: without arguments that only
     experiments would use, and without a copy that could differ in more than it says.
     """
-    parser = Parser(
+    program = Program(
+        __name__,
         name,
         f"Train a variant of the DCGAN, or draw digits with it. Changed: {VARIANTS[name].change}.",
         prog=f"experiments/claims.py {name}",
         defaults=DEFAULTS,
     )
     return mock.patch.multiple(
-        dcgan_mnist, MODEL_NAME=name, PARSER=parser, train=train_in_stages, **VARIANTS[name].names
+        dcgan_mnist, PROGRAM=program, train=train_in_stages, **VARIANTS[name].names
     )
 
 
 def _command_line() -> CommandParser:
     """The command line, apart from that of a variant."""
-    parser = CommandParser("experiments/claims.py", __doc__.splitlines()[0])
+    parser = CommandParser("experiments/claims.py", __doc__.splitlines()[0], defaults=DEFAULTS)
     command = parser.add_mutually_exclusive_group(required=True)
     names: dict[str, Any] = {"choices": VARIANTS, "metavar": "NAME"}
     command.add_argument("variant", nargs="?", help="train it; NAME --help: its flags", **names)
@@ -199,7 +200,6 @@ def _command_line() -> CommandParser:
     group.add_argument("--seeds", nargs="+", type=seed_number, metavar="N", help="default: 0 1 2")
     for name in PASSED_ON:
         parser.add_flag(name, group)
-    parser.set_defaults(train_steps=DEFAULTS["train_steps"])  # for --help
     return parser
 
 
@@ -211,25 +211,26 @@ def main(argv: Sequence[str] | None = None) -> None:
             dcgan_mnist.main(arguments[1:])
         return
     parser = _command_line()
-    options, given = parser.parse_given(arguments, WITH_ALL)
-    if options.variant:
-        name = options.variant
+    given = vars(parser.parse_args(arguments))
+    if "variant" in given:
+        name = given["variant"]
         parser.error(f"{name} comes first: python {parser.prog} {name} ...")
-    if given and not options.all:
-        flag = f"--{next(iter(given)).replace('_', '-')}"
+    with_all = [name for name in WITH_ALL if name in given]
+    if with_all and "all" not in given:
+        flag = f"--{with_all[0].replace('_', '-')}"
         parser.error(f"argument {flag}: has no effect without --all: leave it out, or add --all")
     with parser.one_line_errors():
-        if options.list:
+        if "list" in given:
             for name, (claim, change, _) in VARIANTS.items():
                 print(f"{name}\n    the chapter: {claim}\n    changed: {change}")
-        elif options.all:
+        elif "all" in given:
             flags = {name: given[name] for name in PASSED_ON if name in given}
             flags.setdefault("train_steps", DEFAULTS["train_steps"])
             names, seeds = given.get("variants", [*VARIANTS]), given.get("seeds", SEEDS)
-            train_all(Path(__file__), options.all, names, seeds, flags)
+            train_all(Path(__file__), given["all"], names, seeds, flags)
         else:
-            if options.collect:
-                collect(options.collect, [*VARIANTS], RESULTS)
+            if "collect" in given:
+                collect(given["collect"], [*VARIANTS], RESULTS)
             described = {name: (claim, change) for name, (claim, change, _) in VARIANTS.items()}
             draw(described, RESULTS, PAGE)
 

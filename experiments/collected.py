@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from common.errors import DIVERGED, UserError, first_line
-from common.files import write_file
-from common.options import validated
+from common.files import read_file, write_file
+from common.options import fixed
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, means, read_history
-from common.runs.run import Settings
 from trainings import as_json, log_of, stage_file, stages_of, steps_of, warnings_in
 
 # What is kept of a run, as JSON can hold it.
@@ -121,7 +120,7 @@ def identity(run: Result) -> dict[str, Any]:
     Raises:
         ValueError, KeyError, TypeError: The result has none.
     """
-    settings = Settings(validated(run["flags"]), run["data_sha256"]).identity
+    settings = fixed(run["flags"]) | {"data_sha256": run["data_sha256"]}
     return {name: value for name, value in settings.items() if name != "seed"}
 
 

@@ -140,7 +140,6 @@ class Gan:
             with contextlib.redirect_stdout(None):
                 flags = ["--seed=0", "--precision", precision]
                 self.program.main(["--data", str(data), "--outdir", folder, *flags])
-            handed_over[2].close()
         return tuple(handed_over)
 
     def models(self, image_size: int = 28, precision: str = "float32") -> Models:

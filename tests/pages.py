@@ -17,7 +17,7 @@ def chapters(program, image_size, num_labels=0):
 
 def included(program):
     """The trained generator that comes with a program."""
-    return load_generator(ROOT / "pretrained" / f"{program.MODEL_NAME}.h5", program.new_generator)
+    return load_generator(ROOT / "pretrained" / f"{program.PROGRAM.name}.h5", program.new_generator)
 
 
 def unusual():

@@ -222,7 +222,7 @@ def test_what_the_command_line_says(capsys):
     assert "usage: experiments/claims.py tanh" in told
     assert "alternating steps to train for (default: 5000)" in told
     assert "test_outputs/ are written to (default: claims)" in told
-    assert dcgan_mnist.PARSER.model_name == "dcgan_mnist"
+    assert dcgan_mnist.PROGRAM.name == "dcgan_mnist"
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ def train_part():
 
 def evaluated(program, train_part, folder):
     """Of 2,000 images: G's inputs, the predicted labels, and the metrics of evaluation.json."""
-    name = program.MODEL_NAME
+    name = program.PROGRAM.name
     generator = load_generator(PRETRAINED / f"{name}.h5", program.new_generator)
     inputs = evaluation_inputs(generator, 2000, seed=1)
     classifier = classifier_for(train_part, MNIST, folder, may_train=False)

@@ -389,7 +389,7 @@ def test_a_file_that_cannot_grow(uninterrupted):
 def test_divergence(program, monkeypatch, tmp_path, small_data, capsys):
     """The learning rate becomes one at which no GAN can last."""
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    name = program.MODEL_NAME
+    name = program.PROGRAM.name
     flags = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}", "--checkpoint-interval=1"]
     program.main([*flags, "--batch-size=4", "--seed=0", "--train-steps=2"])
     kept = {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}

@@ -21,7 +21,7 @@ from common.device import seed_everything
 from common.errors import UserError
 from common.evaluation.metrics import digit_accuracy
 from common.files import check_writable, packed, refuse_to_replace, unpacked, write_file
-from common.flags import path, seed_number
+from common.options import path, seed_number
 from common.gan.batches import scaled
 
 COMMAND = "python -m common.evaluation.classifier"

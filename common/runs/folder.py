@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import filelock
@@ -125,6 +126,15 @@ class RunFolder:
                 with suppress(OSError):  # it is not empty
                     folder.rmdir()
         self._lock.release()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing here while the context is open."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def refuse_to_overwrite(self) -> None:
         """Checks that there is nothing that a new run would replace.

@@ -1,7 +1,8 @@
-"""A run: what it was started with, and config.json, which records that."""
+"""A run that is about to train, and config.json, which records what it was started with."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import platform
@@ -17,33 +18,11 @@ from common.data.dataset import num_classes
 from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.flags import FIXED
-from common.options import FLAGS, PRECISIONS, Options, validated
+from common.options import Options, fixed, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
 
 _PACKAGES = ("tensorflow", "keras", "numpy", "matplotlib", "h5py")
-
-
-@dataclasses.dataclass
-class Settings:
-    """The flags of a run, and the checksum of its data.
-
-    Attributes:
-        flags: The flags that belong to the run.
-        data_sha256: The checksum of its training data.
-    """
-
-    flags: dict[str, Any]
-    data_sha256: str
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What makes it this run and no other."""
-        fixed = {
-            name: value for name, value in self.flags.items() if FLAGS[name].on_resume is FIXED
-        }
-        return fixed | {"data_sha256": self.data_sha256}
 
 
 @dataclasses.dataclass
@@ -53,21 +32,20 @@ class Run:
     Attributes:
         folder: Where its files go. Only the chief uses it.
         options: The options of this run, complete.
-        settings: What it was started with.
         workers: The processes that take its steps together.
+        data_sha256: The checksum of its training data.
         x_train: The training images, uint8 of shape (N, size, size).
-        y_train: Their labels, int64 of shape (N,); None where a GAN without labels has none.
+        y_train: Their labels, int64 of shape (N,); None if a GAN without labels has none.
         rng: Draws all of its noise, labels and batches.
     """
 
     folder: RunFolder
     options: Options
-    settings: Settings
     workers: Workers
+    data_sha256: str
     x_train: np.ndarray
     y_train: np.ndarray | None
     rng: np.random.Generator
-    _config: bytes = dataclasses.field(default=b"", init=False)  # what config.json holds
 
     @property
     def name(self) -> str:
@@ -81,72 +59,43 @@ class Run:
 
     @property
     def num_labels(self) -> int:
-        """The number of classes of the data set, of a GAN with labels."""
+        """The number of classes of the data set, for a GAN with labels."""
         assert self.y_train is not None
         return num_classes(self.y_train)
 
     @property
-    def dtype(self) -> str:
-        """The `dtype` of convolutions."""
-        return PRECISIONS[self.options.precision]
+    def identity(self) -> dict[str, Any]:
+        """What distinguishes this run from others."""
+        return fixed(self.options.of_the_run()) | {"data_sha256": self.data_sha256}
 
     def claim(self) -> None:
-        """Makes the folder this run's own, once the run has shown that it can take a step.
-
-        Raises:
-            UserError: It cannot be written.
-        """
+        """Makes the folder this run's own, once the run has shown that it can take a step."""
         earlier = []
         if self.options.resume:
-            with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            with suppress(OSError, ValueError, KeyError):
                 before = json.loads(self.folder.config.read_bytes())
                 environment = {name: before[name] for name in ("versions", "device", "git_commit")}
-                earlier = [*before.get("earlier", []), environment]
+                earlier = [*before["earlier"], environment]
         elif self.options.overwrite:
             self.folder.clear()
-        config = dataclasses.asdict(self.settings) | {
+        config = {
+            "flags": self.options.of_the_run(),
+            "data_sha256": self.data_sha256,
             "versions": {"python": platform.python_version()}
             | {package: version(package) for package in _PACKAGES},
             "device": device_name(),
             "git_commit": _git_commit(),
-            "command": self.options.of_the_command(),
+            "command": self.options.typed(),
             "earlier": earlier,  # the environments of the steps before it was resumed
         }
-        self._config = (json.dumps(config, indent=2) + "\n").encode()
-        write_file(self.folder.config, self._config)
-
-    def keep(self) -> None:
-        """Sees to it that the folder is still this run's, and can be resumed, if it was deleted.
-
-        Raises:
-            UserError: It holds another run by now, or it cannot be written.
-        """
-        replaced = self.folder.keep()
-        if not self._config:
-            return
-        if not self.folder.config.exists():
-            write_file(self.folder.config, self._config)
-        elif replaced and self.folder.config.read_bytes() != self._config:
-            raise UserError(
-                f"{self.folder} was replaced while this run was training, and holds another run: "
-                "nothing more is written to it; start this one again with another --outdir"
-            )
-
-    def close(self) -> None:
-        """Lets other processes write to the folder."""
-        if self.workers.is_chief:
-            self.folder.release()
+        write_file(self.folder.config, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def read_settings(folder: RunFolder) -> Settings:
-    """What the run in a folder was started with, from its config.json.
-
-    Raises:
-        UserError: There is no run, or its config.json cannot be read.
-    """
+def read_config(folder: RunFolder) -> tuple[dict[str, Any], str]:
+    """What the run in a folder was started with: its flags, and the checksum of its data."""
     try:
         config = json.loads(folder.config.read_bytes())
-        return Settings(validated(config["flags"]), config["data_sha256"])
+        return restored_flags(config["flags"]), config["data_sha256"]
     except FileNotFoundError:
         if folder.checkpoints.files():
             raise UserError(
@@ -154,7 +103,7 @@ def read_settings(folder: RunFolder) -> Settings:
                 "put it back, or give --overwrite in place of --resume to delete them"
             ) from None
         raise UserError(f"{folder} holds no run to resume: leave out --resume") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, argparse.ArgumentTypeError) as error:
         raise UserError(
             f"{folder.config} cannot be read ({first_line(error)}): "
             "mend it, or give --overwrite in place of --resume to delete the run"
@@ -163,14 +112,8 @@ def read_settings(folder: RunFolder) -> Settings:
 
 def _git_commit() -> str | None:
     """The commit of this code, if it is a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()

@@ -62,12 +62,11 @@ def train(
     """
     options, workers = run.options, run.workers
     with ExitStack() as stack:
-        stack.callback(run.close)
         show = workers.is_chief and resolve_show(options.show)
         labels = run.y_train if Latent.of(models[0]).conditional else None
         real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
         step = make_step(models, real, run.rng, options)
-        state = TrainingState(step, noise_input, run.settings.identity)
+        state = TrainingState(step, noise_input, run.identity)
         if options.resume:
             _restore(state, run)
         checkpoint_interval = options.checkpoint_interval or options.save_interval
@@ -178,7 +177,6 @@ def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
     evaluator = make_evaluator(generator, options, (run.x_train, run.y_train), may_train)
     if evaluator.warning:
         print(f"warning: {evaluator.warning}", file=sys.stderr)
-    assert options.seed is not None  # start_run has drawn one
     return KeepBest(
         generator,
         evaluator,
@@ -196,12 +194,12 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
         return []
     from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
-    return [TensorBoard(state, run.folder, run.settings.flags)]
+    return [TensorBoard(state, run.folder, run.options.of_the_run())]
 
 
 def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
     """Writes what a run leaves behind when it ends, or is stopped."""
-    run.keep()
+    pass
     save_generator(state.step.generator, run.folder.generator)
     if run.folder.grids():  # there are none if a run is stopped early
         draw_evolution(run.folder)
@@ -239,7 +237,7 @@ def _unread(callbacks: list[keras.callbacks.Callback]) -> signal.Signals | None:
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:
     """Ends the program before the run's last step, and says how to resume it."""
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
-    again = command(run.options.program, *run.options.to_resume(run.settings.flags))
+    again = command(run.options.program, *run.options.to_resume())
     with suppress(OSError):  # the terminal may have been closed
         print(
             f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"

@@ -28,7 +28,7 @@ class KeepFolder(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Keeps the folder, and claims it after the first step."""
-        self.run.keep()
+        pass
         if not self._claimed:
             self.run.claim()
             self._claimed = True
@@ -39,7 +39,7 @@ class KeepFolder(keras.callbacks.Callback):
         Raises:
             UserError: It has become another run's.
         """
-        self.run.keep()
+        pass
 
     on_train_batch_begin = on_epoch_end = on_train_end = keep
 
