@@ -36,6 +36,7 @@ lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 bench: $(VENV)/installed-dev
 	$(VENV)/bin/python benchmarks/throughput.py $(ARGS)
