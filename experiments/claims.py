@@ -33,7 +33,7 @@ from common.program import Program
 # isort: split
 import changes
 from collected import collect
-from page import draw
+from tables import draw
 from trainings import train_all, train_in_stages
 
 FOLDER = Path(__file__).resolve().parent

@@ -23,8 +23,8 @@ import changes
 import claims
 import collected
 import dcgan_mnist
-import figures
-import page
+import plots
+import tables
 import throughput
 import trainings
 from common.errors import UserError
@@ -423,7 +423,7 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     assert result["stages"] == {}
     (steps,) = result["warnings"].values()
     assert 2 <= steps < 50
-    (row,) = page.parts(DESCRIBED, {"tanh": [result]})["results"].splitlines()[4:5]
+    (row,) = tables.parts(DESCRIBED, {"tanh": [result]})["results"].splitlines()[4:5]
     assert row.startswith(f"| `tanh` | {steps} | 1 | 1 |")
     assert row.endswith("| training has diverged: 1 |")
 
@@ -576,7 +576,7 @@ def test_the_table(results, tmp_path):
     file = tmp_path / "page.md"
     file.write_text(text.format(*(marker.format("old\n") for marker in markers)))
     variants = {"adam": ("claim", "change"), "tanh": ("it \\1 is", "so"), "none": ("a", "b")}
-    page.draw(variants, results, file)
+    tables.draw(variants, results, file)
     drawn = file.read_text()
     assert "old" not in drawn
     assert "by hand" in drawn
@@ -594,13 +594,13 @@ def test_the_table(results, tmp_path):
         f"| 0.00 | {ended} |",
     ]
     assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in drawn
-    assert page.NO_VERDICTS in drawn  # they need all variants
-    page.draw(variants, results, file)
+    assert tables.NO_VERDICTS in drawn  # they need all variants
+    tables.draw(variants, results, file)
     assert file.read_text() == drawn
     file.with_name("none.md").write_text("no markers")
     for other in ("none.md", "missing.md"):
         with pytest.raises(UserError, match=f"{other}"):
-            page.draw(variants, results, file.with_name(other))
+            tables.draw(variants, results, file.with_name(other))
     for name in ("images.png", "classes.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
 
@@ -611,10 +611,10 @@ DESCRIBED = {name: variant[:2] for name, variant in claims.VARIANTS.items()}
 
 def test_the_page_is_drawn_from_the_results():
     found = collected.read(claims.RESULTS, claims.VARIANTS)
-    for name, part in page.parts(DESCRIBED, found).items():
+    for name, part in tables.parts(DESCRIBED, found).items():
         assert re.search(rf"<!-- {name}: .* -->\n{re.escape(part)}\n<!-- end of {name} -->", README)
     on_disk = {str(file.relative_to(claims.RESULTS)) for file in claims.RESULTS.rglob("*.*")}
-    expected = {f"{name}.png" for name in figures.FIGURES} if found else set()
+    expected = {f"{name}.png" for name in plots.FIGURES} if found else set()
     for name, runs in found.items():
         assert {run["flags"]["seed"] for run in runs} == {0, 1, 2}
         assert min(run["steps"] for run in runs) >= 5000
@@ -631,17 +631,17 @@ def test_a_row_is_of_the_runs_that_have_come_so_far(results):
     runs = collected.read(results, ["tanh"])["tanh"]
     runs[0] |= {"warnings": {"the discriminator wins": 700}}  # has reached 1,000 steps
     runs[1]["flags"]["engine"] = "train_on_batch"
-    rows = page.table({"tanh": runs})["tanh"]
+    rows = tables.table({"tanh": runs})["tanh"]
     assert rows[1000]["warnings"] == "the discriminator wins: 1"
     assert (rows[2500]["runs"], rows[2500]["warnings"]) == ("1", "none")
-    drawn = page.parts(DESCRIBED, {"tanh": runs})["results"]
+    drawn = tables.parts(DESCRIBED, {"tanh": runs})["results"]
     assert "All runs: bfloat16, the compiled or train_on_batch engine, batches of 64" in drawn
 
 
 def test_a_verdict_has_the_figures_of_the_table(results):
     """Of the variant, the steps and the column that it names; it has no others."""
-    rows = page.table(collected.read(results, ["adam", "tanh"]))
-    told = page.verdicts(
+    rows = tables.table(collected.read(results, ["adam", "tanh"]))
+    told = tables.verdicts(
         "{tanh[1000][Frechet distance]:range}, {tanh[1000][Frechet distance]:mean}; "
         "{tanh[1000][smallest class]:lowest}, {tanh[1000][largest class]:highest}; "
         "{tanh[2500][failing]} of {tanh[2500][runs]}; {tanh[2500][Frechet distance]}; "
@@ -649,13 +649,13 @@ def test_a_verdict_has_the_figures_of_the_table(results):
         rows,
     )
     assert told == "7.00 to 9.50, 8.25; 25.0%, 75.0%; 2 of 2; 400; too early"
-    assert page.verdicts("{tanh[1000][recall]:range}", rows) == "0.25"
+    assert tables.verdicts("{tanh[1000][recall]:range}", rows) == "0.25"
     for missing in ("{tanh[5000][recall]:mean}", "{zero-sum[1000][recall]:mean}"):
-        assert page.verdicts(missing, rows) == page.NO_VERDICTS
+        assert tables.verdicts(missing, rows) == tables.NO_VERDICTS
     for wrong in ("{tanh[1000][recal]:mean}", "{tanh[1000][recall]:meen}", "{tanh[1000][recall"):
         with pytest.raises((KeyError, ValueError)):
-            page.verdicts(wrong, rows)
-    by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", page.VERDICTS.read_text())
+            tables.verdicts(wrong, rows)
+    by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", tables.VERDICTS.read_text())
     allowed = {"128", "256", "2", "0.5", "1", "0", "501", "1,000", "2,500"}
     assert set(re.findall(r"\d[\d.,]*(?<![.,])%?", by_hand)) <= allowed
 

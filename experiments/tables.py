@@ -13,7 +13,7 @@ from collected import Result, Results, read, shares
 from common.errors import DIVERGED, UserError, first_line
 from common.files import write_file
 from common.training.callbacks.health import GRACE
-from figures import FIGURES, three_digits
+from plots import FIGURES, three_digits
 
 # A run fails as long as its recall reads so: hardly a test image is like one of its own.
 _NO_RECALL = "0.00"
