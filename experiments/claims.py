@@ -3,7 +3,7 @@
     python experiments/claims.py --list            # the variants, and what the chapter claims
     python experiments/claims.py bn-in-d           # trains one, with the flags of dcgan_mnist.py
     python experiments/claims.py --all RUNS        # trains all of them with three seeds each
-    python experiments/claims.py --collect RUNS    # makes experiments/results/ and the page
+    python experiments/claims.py --collect RUNS    # makes experiments/results/ and the pages
 
 A variant is the program itself, in which other things stand in the place of some of its names. So
 runs of the same seed start with the same weights wherever layers have the same shape, and get the
@@ -37,7 +37,7 @@ from tables import draw
 from trainings import train_all, train_in_stages
 
 FOLDER = Path(__file__).resolve().parent
-RESULTS, PAGE = FOLDER / "results", FOLDER / "README.md"
+RESULTS = FOLDER / "results"
 
 DEFAULTS = {"train_steps": 5000, "outdir": Path("claims")}
 SEEDS = [0, 1, 2]
@@ -177,7 +177,9 @@ def _command_line() -> CommandParser:
     parser = CommandParser("experiments/claims.py", __doc__.splitlines()[0], defaults=DEFAULTS)
     command = parser.add_mutually_exclusive_group(required=True)
     names: dict[str, Any] = {"choices": VARIANTS, "metavar": "NAME"}
-    command.add_argument("variant", nargs="?", help="train it; NAME --help: its flags", **names)
+    command.add_argument(
+        "variant", nargs="?", default=None, help="train it; NAME --help: its flags", **names
+    )
     command.add_argument("--list", action="store_true", help="list the variants")
     command.add_argument(
         "--all",
@@ -190,10 +192,10 @@ def _command_line() -> CommandParser:
         "--collect",
         type=path,
         metavar="RUNS",
-        help="make experiments/results/ from RUNS, as far as they are, and draw the page",
+        help="make experiments/results/ from RUNS, as far as they are, and draw the pages",
     )
     command.add_argument(
-        "--draw", action="store_true", help="draw the page again, from experiments/results/"
+        "--draw", action="store_true", help="draw the pages again, from experiments/results/"
     )
     group = parser.add_argument_group("with --all")
     group.add_argument("--variants", nargs="+", help="only these", **names)
@@ -212,8 +214,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     parser = _command_line()
     given = vars(parser.parse_args(arguments))
-    if "variant" in given:
-        name = given["variant"]
+    name = given["variant"]
+    if name:
         parser.error(f"{name} comes first: python {parser.prog} {name} ...")
     with_all = [name for name in WITH_ALL if name in given]
     if with_all and "all" not in given:
@@ -232,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if "collect" in given:
                 collect(given["collect"], [*VARIANTS], RESULTS)
             described = {name: (claim, change) for name, (claim, change, _) in VARIANTS.items()}
-            draw(described, RESULTS, PAGE)
+            draw(described, RESULTS, FOLDER)
 
 
 if __name__ == "__main__":

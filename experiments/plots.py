@@ -160,12 +160,5 @@ def three_digits(value: float) -> str:
     return f"{value:#.3g}".rstrip(".")
 
 
-# By the names of their files: what draws them, and what they show.
-FIGURES = {
-    "images": (images, f"Images after {SHOWN:,} steps: Frechet distance, seed and processor"),
-    "classes": (classes, "Class histograms of all variants: mean and range over the runs"),
-    "curves": (
-        curves,
-        "Losses of all runs, a line for each; dotted: what the chapter expects after convergence",
-    ),
-}
+# By the names of their files, without the suffix.
+FIGURES = {"images": images, "classes": classes, "curves": curves}

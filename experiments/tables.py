@@ -1,4 +1,4 @@
-"""The page of the experiments: its tables, from the results alone."""
+"""The pages of the experiments: their tables and verdicts, from the results alone."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from plots import FIGURES, three_digits
 _NO_RECALL = "0.00"
 NOTHING_YET = "There are no results yet."
 NO_VERDICTS = "There are none yet: runs are missing that verdicts.md speaks of."
+# The pages, and which parts they have.
+PAGES = {"README.md": ("verdicts", "variants", "runs"), "TABLE.md": ("results",)}
 # What the page has of it: the verdicts, with cells of the table in place of their names.
 VERDICTS = Path(__file__).resolve().parent / "verdicts.md"
 
@@ -54,33 +56,39 @@ class Cell:
 Table = dict[str, dict[int, dict[str, Cell | str]]]
 
 
-def draw(variants: Mapping[str, tuple[str, str]], results: Path, page: Path) -> None:
-    """Draws the pictures, and the parts of the page that stand between markers.
+def draw(variants: Mapping[str, tuple[str, str]], results: Path, folder: Path) -> None:
+    """Draws the pictures, and the parts of the pages that stand between markers.
 
     Args:
         variants: What the chapter says of each variant, and what is changed in it.
         results: The folder of the results, which gets the pictures, too.
-        page: The page.
+        folder: The folder of the pages.
 
     Raises:
-        UserError: The page cannot be read, a marker is missing, or a file cannot be written. Or
+        UserError: A page cannot be read, a marker is missing, or a file cannot be written. Or
             verdicts.md cannot be read, or names something that the table does not have.
     """
     found = read(results, variants)
-    try:
-        text = page.read_bytes().decode()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{page} cannot be read: {first_line(error)}") from error
-    for name, part in parts(variants, found).items():
-        marked = re.compile(f"(<!-- {name}: .*? -->\n).*?(<!-- end of {name} -->)", re.DOTALL)
-        if not marked.search(text):
-            raise UserError(f"{page}: a part {name} expected between markers, none found")
-        # a function, because a part is no pattern
-        text = marked.sub(partial(_between, part), text)
-    for name, (picture, _) in FIGURES.items():
+    made = parts(variants, found)
+    texts = {}
+    for name, marked in PAGES.items():
+        page = folder / name
+        try:
+            text = page.read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"{page} cannot be read: {first_line(error)}") from error
+        for part in marked:
+            between = re.compile(f"(<!-- {part}: .*? -->\n).*?(<!-- end of {part} -->)", re.DOTALL)
+            if not between.search(text):
+                raise UserError(f"{page}: a part {part} expected between markers, none found")
+            # a function, because a part is no pattern
+            text = between.sub(partial(_between, made[part]), text)
+        texts[page] = text
+    for name, picture in FIGURES.items():
         if found:
             write_file(results / f"{name}.png", picture(found, results))
-    write_file(page, text.encode())
+    for page, text in texts.items():
+        write_file(page, text.encode())
 
 
 def _between(part: str, markers: re.Match) -> str:
@@ -88,17 +96,17 @@ def _between(part: str, markers: re.Match) -> str:
 
 
 def parts(variants: Mapping[str, tuple[str, str]], found: Results) -> dict[str, str]:
-    """The parts of the page that stand between markers, by their names."""
+    """The parts of the pages that stand between markers, by their names."""
     described = [(f"`{name}`", *said) for name, said in variants.items()]
     of_variants = _markdown(("variant", "the chapter says", "what is changed"), described)
     if not found:
-        return {"variants": of_variants, "results": NOTHING_YET, "verdicts": NO_VERDICTS}
+        nothing = {"runs": NOTHING_YET, "results": NOTHING_YET, "verdicts": NO_VERDICTS}
+        return {"variants": of_variants, **nothing}
     rows = table(found)
-    figures = [f"![{title}](results/{name}.png)" for name, (_, title) in FIGURES.items()]
-    of_results = [_settings(found), _table_in_markdown(rows), *figures]
     return {
         "variants": of_variants,
-        "results": "\n\n".join(of_results),
+        "runs": _settings(found),
+        "results": _table_in_markdown(rows),
         "verdicts": _verdicts(rows),
     }
 

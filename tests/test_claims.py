@@ -33,6 +33,7 @@ from common.evaluation.metrics import frechet_distance
 from common.gan.models import compile_model
 from common.gan.saving import load_generator
 from common.images import save_picture
+from common.program import Program
 from common.runs import history
 from common.runs.folder import RunFolder
 from common.training.callbacks import health
@@ -423,7 +424,7 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     assert result["stages"] == {}
     (steps,) = result["warnings"].values()
     assert 2 <= steps < 50
-    (row,) = tables.parts(DESCRIBED, {"tanh": [result]})["results"].splitlines()[4:5]
+    (row,) = tables.parts(DESCRIBED, {"tanh": [result]})["results"].splitlines()[2:3]
     assert row.startswith(f"| `tanh` | {steps} | 1 | 1 |")
     assert row.endswith("| training has diverged: 1 |")
 
@@ -568,19 +569,17 @@ def test_results_that_cannot_be_read(results):
 
 def test_the_table(results, tmp_path):
     """The mean and the range over the seeds that have reached a stage; who has not, and why."""
-    text = "# A page\n\n{}\n\nby hand\n\n{}\n\n{}\n"
-    markers = [
-        f"<!-- {name}: made by hand -->\n{{}}<!-- end of {name} -->"
-        for name in ("variants", "results", "verdicts")
-    ]
-    file = tmp_path / "page.md"
-    file.write_text(text.format(*(marker.format("old\n") for marker in markers)))
+    for name, parts in tables.PAGES.items():
+        markers = "by hand\n".join(
+            f"<!-- {part}: made by hand -->\nold\n<!-- end of {part} -->\n" for part in parts
+        )
+        (tmp_path / name).write_text(f"# A page\n\n{markers}")
     variants = {"adam": ("claim", "change"), "tanh": ("it \\1 is", "so"), "none": ("a", "b")}
-    tables.draw(variants, results, file)
-    drawn = file.read_text()
-    assert "old" not in drawn
-    assert "by hand" in drawn
-    assert "| `tanh` | it \\1 is | so |" in drawn
+    tables.draw(variants, results, tmp_path)
+    page, drawn = ((tmp_path / name).read_text() for name in tables.PAGES)
+    assert "old" not in page + drawn
+    assert page.count("by hand") == 5
+    assert "| `tanh` | it \\1 is | so |" in page
     rows = [line for line in drawn.splitlines() if re.match(r"\| `\w+` \| [\d,]+ \|", line)]
     shares = "0.50 (0.50 to 0.50) | 0.25 (0.25 to 0.25) | 0.12 (0.12 to 0.12) | 0.06 (0.06 to 0.06)"
     nothing, ended = "  |" * 10, "the discriminator wins: 1; training has diverged: 1"
@@ -593,14 +592,16 @@ def test_the_table(results, tmp_path):
         "| `tanh` | 2,500 | 2 | 2 | 400 | 0.50 | 0.00 | 0.12 | 0.06 | 25.0% | 75.0% | 0.50 | 0.04 "
         f"| 0.00 | {ended} |",
     ]
-    assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in drawn
-    assert tables.NO_VERDICTS in drawn  # they need all variants
-    tables.draw(variants, results, file)
-    assert file.read_text() == drawn
-    file.with_name("none.md").write_text("no markers")
-    for other in ("none.md", "missing.md"):
-        with pytest.raises(UserError, match=f"{other}"):
-            tables.draw(variants, results, file.with_name(other))
+    assert "All runs: bfloat16, the compiled engine, batches of 64; TensorFlow 2.30, " in page
+    assert tables.NO_VERDICTS in page  # they need all variants
+    tables.draw(variants, results, tmp_path)
+    assert [(tmp_path / name).read_text() for name in tables.PAGES] == [page, drawn]
+    (tmp_path / "TABLE.md").write_text("no markers")
+    with pytest.raises(UserError, match=r"TABLE\.md: a part results expected"):
+        tables.draw(variants, results, tmp_path)
+    (tmp_path / "TABLE.md").unlink()
+    with pytest.raises(UserError, match=r"TABLE\.md cannot be read"):
+        tables.draw(variants, results, tmp_path)
     for name in ("images.png", "classes.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
 
@@ -611,8 +612,9 @@ DESCRIBED = {name: variant[:2] for name, variant in claims.VARIANTS.items()}
 
 def test_the_page_is_drawn_from_the_results():
     found = collected.read(claims.RESULTS, claims.VARIANTS)
+    pages = "".join((claims.FOLDER / name).read_text() for name in tables.PAGES)
     for name, part in tables.parts(DESCRIBED, found).items():
-        assert re.search(rf"<!-- {name}: .* -->\n{re.escape(part)}\n<!-- end of {name} -->", README)
+        assert re.search(rf"<!-- {name}: .* -->\n{re.escape(part)}\n<!-- end of {name} -->", pages)
     on_disk = {str(file.relative_to(claims.RESULTS)) for file in claims.RESULTS.rglob("*.*")}
     expected = {f"{name}.png" for name in plots.FIGURES} if found else set()
     for name, runs in found.items():
@@ -634,7 +636,7 @@ def test_a_row_is_of_the_runs_that_have_come_so_far(results):
     rows = tables.table({"tanh": runs})["tanh"]
     assert rows[1000]["warnings"] == "the discriminator wins: 1"
     assert (rows[2500]["runs"], rows[2500]["warnings"]) == ("1", "none")
-    drawn = tables.parts(DESCRIBED, {"tanh": runs})["results"]
+    drawn = tables.parts(DESCRIBED, {"tanh": runs})["runs"]
     assert "All runs: bfloat16, the compiled or train_on_batch engine, batches of 64" in drawn
 
 
@@ -678,6 +680,7 @@ def test_operations_of_a_step():
 def test_every_claim_has_a_verdict():
     """Of all variants, in a word and with figures; and advice names what it rests on."""
     verdicts, advice = README.split("## Verdicts\n")[1].split("## For a GAN of your own\n")
+    advice = advice.split("<!--")[0]
     rows = [line.split("|")[1:-1] for line in verdicts.splitlines() if line.startswith("|")][2:]
     assert {name for row in rows for name in row[1].split("`")[1::2]} == set(claims.VARIANTS)
     for _, _, verdict in rows:
@@ -685,14 +688,13 @@ def test_every_claim_has_a_verdict():
             verdict
         )
     *_, listed = advice.strip().split("\n\n")
-    assert len(advice.strip().splitlines()) <= 10
     for line in re.split(r"\n(?=- )", listed):
         assert set(line.split("`")[1::2]) & set(claims.VARIANTS), line
 
 
 def test_the_pages_commands_are_understood(monkeypatch):
     """By the command lines; what they would do, other tests do."""
-    monkeypatch.setattr(dcgan_mnist, "run_program", lambda parser, argv, **_: parser.options(argv))
+    monkeypatch.setattr(Program, "run", lambda program, argv, *_: program.parser.options(argv))
     done = []
     monkeypatch.setattr(claims, "train_all", lambda *args: done.append(args))
     monkeypatch.setattr(claims, "collect", lambda *args: done.append(args))
@@ -705,4 +707,4 @@ def test_the_pages_commands_are_understood(monkeypatch):
     flags = {"train_steps": 5000, "engine": "compiled", "precision": "bfloat16"}
     runs = Path("../claims")
     assert done[0][1:] == (runs, names, [0, 1, 2], flags)
-    assert done[1:] == [(runs, names, claims.RESULTS), (DESCRIBED, claims.RESULTS, claims.PAGE)]
+    assert done[1:] == [(runs, names, claims.RESULTS), (DESCRIBED, claims.RESULTS, claims.FOLDER)]
