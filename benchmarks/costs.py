@@ -30,8 +30,8 @@ from common.evaluation.evaluate import Evaluator, make_evaluator
 from common.options import whole_number
 from common.gan.batches import generate
 from common.gan.saving import save_generator
-from common.options import PRECISIONS, Options, whole_number
 from common.images import image_grid, save_picture
+from common.options import PRECISIONS, Options, whole_number
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history

@@ -82,7 +82,6 @@ class Program:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         from common.gan.saving import load_generator
         from common.runs.folder import RunFolder
-        from common.device import restored
         from common.training.figures import draw_figures
         from common.training.start import start_run
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import DIVERGED, UserError, first_line
-from common.files import read_file, write_file
+from common.files import write_file
 from common.options import fixed
 from common.runs.folder import RunFolder
 from common.runs.history import History, columns, means, read_history

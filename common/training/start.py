@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from common.data.dataset import checksum, load_data, load_images
+from common.device import faster_flags, prepare_device, seed_everything, silence, unused_gpu
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
-from common.device import unused_gpu
 from common.options import FLAGS, Options, fixed, named, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.run import Run, read_config
