@@ -27,7 +27,6 @@ import rich.console
 
 from common.data.dataset import load_data
 from common.evaluation.evaluate import Evaluator, make_evaluator
-from common.options import whole_number
 from common.gan.batches import generate
 from common.gan.saving import save_generator
 from common.images import image_grid, save_picture

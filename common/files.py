@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from common.errors import UserError
 
@@ -120,15 +119,19 @@ def numbered_files(folder: Path, suffix: str) -> list[Path]:
     return [file for file in folder.glob(f"*{suffix}") if re.fullmatch(r"\d{5,}", file.stem)]
 
 
-def packed(arrays: dict[str, np.ndarray]) -> bytes:
+def packed(arrays: dict[str, Any]) -> bytes:
     """Named arrays as an .npz archive."""
+    import numpy as np  # slow, and a command line is read without it
+
     archive = io.BytesIO()
-    np.savez(archive, **arrays)  # type: ignore[arg-type]  # none is named allow_pickle
+    np.savez(archive, **arrays)
     return archive.getvalue()
 
 
-def unpacked(content: bytes) -> dict[str, np.ndarray]:
+def unpacked(content: bytes) -> dict[str, Any]:
     """The reverse of `packed`; a damaged archive can make NumPy raise any exception."""
+    import numpy as np
+
     with np.load(io.BytesIO(content)) as archive:
         return {name: archive[name] for name in archive}
 

@@ -17,8 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.data.dataset import MNIST, PROJECT, name_of
-from common.data.readers import MAX_PIXELS
+from common.data import MAX_PIXELS, MNIST, PROJECT, name_of
 from common.errors import UserError
 from common.files import kind_of
 

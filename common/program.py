@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import Parser
-from common.data.dataset import PROJECT
-from common.device import restored
+from common.data import PROJECT
 from common.errors import UserError
 from common.options import Mode, Options
 
@@ -80,6 +79,7 @@ class Program:
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        from common.device import restored
         from common.gan.saving import load_generator
         from common.runs.folder import RunFolder
         from common.training.figures import draw_figures

@@ -29,7 +29,8 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.data.dataset import MNIST, checksum
+from common.data import MNIST
+from common.data.dataset import checksum
 from common.gan.batches import RealImages
 from common.gan.models import lowest_pixel
 from common.gan.step import AlternatingStep, Models

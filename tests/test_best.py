@@ -12,7 +12,8 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.data.dataset import MNIST, load_data
+from common.data import MNIST
+from common.data.dataset import load_data
 from common.errors import UserError
 from common.evaluation.classifier import Classifier
 from common.evaluation.evaluate import Evaluator, evaluation_inputs

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from common.data.dataset import MNIST, load_data
+from common.data import MNIST
+from common.data.dataset import load_data
 from common.errors import UserError
 from common.evaluation import classifier
 from common.evaluation.classifier import classifier_for, train_classifier

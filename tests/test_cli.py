@@ -13,7 +13,7 @@ import tensorflow as tf
 import cgan_mnist
 import dcgan_mnist
 from common import cli
-from common.data.dataset import MNIST
+from common.data import MNIST
 from common.gan.saving import save_generator
 
 

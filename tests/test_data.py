@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data.dataset import MNIST, checksum, load_data, load_images
+from common.data import MNIST
+from common.data.dataset import checksum, load_data, load_images
 from common.errors import UserError
 
 TWO, TENS = np.array([0, 1]), np.arange(40) % 10

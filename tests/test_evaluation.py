@@ -12,7 +12,8 @@ import pytest
 from matplotlib import image as mpl_image
 
 import cgan_mnist
-from common.data.dataset import MNIST, load_data
+from common.data import MNIST
+from common.data.dataset import load_data
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluate import Evaluator, evaluate, evaluation_inputs
 from common.evaluation.metrics import digit_accuracy, prdc

@@ -16,7 +16,8 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from common.data.dataset import MNIST, load_data
+from common.data import MNIST
+from common.data.dataset import load_data
 from common.evaluation.classifier import classifier_for
 from common.gan.batches import generate, one_hot
 from common.sampling.page import page_of

@@ -9,7 +9,8 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.data.dataset import MNIST, checksum, load_data
+from common.data import MNIST
+from common.data.dataset import checksum, load_data
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluate import evaluation_inputs
 from common.gan.batches import generate

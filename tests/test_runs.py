@@ -15,7 +15,7 @@ import tensorflow as tf
 import dcgan_mnist
 from common import device
 from common.cli import Parser
-from common.data.dataset import MNIST
+from common.data import MNIST
 from common.errors import UserError
 from common.runs.folder import RunFolder
 from common.training.start import start_run

@@ -1,1 +1,25 @@
-"""Data sets: reading their files, and what the arrays in them mean."""
+"""Data sets: where they are, how large they may be; reading their files, what their arrays mean.
+
+Importing this package alone takes no time, so that a command line is read at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+MNIST = PROJECT / "data" / "mnist.npz"
+
+# Sides are a multiple of 4 because the generator doubles the size of its first feature map twice.
+MAX_PIXELS = 2**16
+# The numbers of classes that labels may have.
+MIN_LABELS, MAX_LABELS = 2, 1000
+
+
+def name_of(path: Path) -> str:
+    """The name of a data set in config.json: relative to the project if it belongs to it.
+
+    `PROJECT / name_of(path)` is the path again, also after the project has been moved.
+    """
+    path = path.resolve()
+    return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()

@@ -9,30 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from common.data import MAX_LABELS, MIN_LABELS, MNIST
 from common.data.readers import FORMATS, Arrays, check_size, find_arrays, resized
 from common.errors import UserError
-
-PROJECT = Path(__file__).resolve().parent.parent.parent
-MNIST = PROJECT / "data" / "mnist.npz"
 
 _EXPECTED = {
     "train": FORMATS,
     "test": "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files "
     "like t10k-images-idx3-ubyte, or in a folder test beside a folder train",
 }
-# The numbers of classes that labels may have.
-MIN_LABELS, MAX_LABELS = 2, 1000
 # With fewer images of a class, on average, labels are more likely something else.
 _FEW_IMAGES = 3
-
-
-def name_of(path: Path) -> str:
-    """The name of a data set in config.json: relative to the project if it belongs to it.
-
-    `PROJECT / name_of(path)` is the path again, also after the project has been moved.
-    """
-    path = path.resolve()
-    return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()
 
 
 def load_data(
@@ -94,11 +81,6 @@ def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
         if array is not None:
             content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()
-
-
-def num_classes(labels: np.ndarray) -> int:
-    """The number of classes of the labels of a training part."""
-    return int(labels.max()) + 1
 
 
 # Images: to uint8 of shape (N, size, size)

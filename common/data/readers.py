@@ -17,12 +17,11 @@ from typing import IO
 
 import numpy as np
 
+from common.data import MAX_PIXELS
 from common.errors import UserError, first_line
 
 # Pillow is imported by the functions that use it: most commands read no pictures.
 
-# Sides are a multiple of 4 because the generator doubles the size of its first feature map twice.
-MAX_PIXELS = 2**16
 FORMATS = (
     "give an .npz file with the arrays x_train and y_train, a folder with IDX files like MNIST's, "
     "or a folder with a folder of pictures for each class"

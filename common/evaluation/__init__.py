@@ -1,3 +1,3 @@
 """How good the digits are."""
 
-from common import runtime  # noqa: F401  # before Keras, which it sets up
+from common import device  # noqa: F401  # before Keras, which it sets up

@@ -16,13 +16,14 @@ import numpy as np
 from keras import layers
 
 from common.cli import CommandParser
-from common.data.dataset import MNIST, checksum, load_data, num_classes
+from common.data import MNIST
+from common.data.dataset import checksum, load_data
 from common.device import seed_everything
 from common.errors import UserError
 from common.evaluation.metrics import digit_accuracy
 from common.files import check_writable, packed, refuse_to_replace, unpacked, write_file
+from common.gan.batches import num_classes, scaled
 from common.options import path, seed_number
-from common.gan.batches import scaled
 
 COMMAND = "python -m common.evaluation.classifier"
 # What the included weights were trained with.

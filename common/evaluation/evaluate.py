@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.data.dataset import checksum, load_data, name_of, num_classes
+from common.data import name_of
+from common.data.dataset import checksum, load_data
 from common.device import seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import Classifier, Part, classifier_for
@@ -27,7 +28,7 @@ from common.evaluation.metrics import (
 )
 from common.evaluation.report import plot_report, table
 from common.files import check_writable, new_file, write_file
-from common.gan.batches import Latent, check_finite, generate, labels_of, scaled
+from common.gan.batches import Latent, check_finite, generate, labels_of, num_classes, scaled
 from common.images import resolve_show, show_picture
 from common.options import MIN_SAMPLES, Options
 

@@ -15,8 +15,7 @@ import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
-from common.data.dataset import MAX_LABELS, MIN_LABELS
-from common.data.readers import MAX_PIXELS
+from common.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
 from common.errors import UserError
 from common.files import write_file
 from common.gan.batches import Latent, check_finite

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from common.data.dataset import num_classes
 from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
+from common.gan.batches import num_classes
 from common.options import Options, fixed, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
