@@ -35,7 +35,7 @@ from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history
 from common.training.callbacks.best import CANDIDATES, KeepBest
-from common.training.callbacks.health import INTERVAL, Health
+from common.training.callbacks.health import INTERVAL, WatchNetworks
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.figures import LossCurves, draw_evolution
@@ -68,9 +68,8 @@ def main() -> None:
         state = TrainingState(step, noise_input, {})
         state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
         curves = LossCurves(folder.name, state.history, folder.losses)
-        health = Health(step.generator, step.discriminator, noise_input, state.history, folder)
+        health = WatchNetworks(step.generator, step.discriminator, noise_input, state.history)
         health.on_train_begin()
-        health.step = TRAIN_STEPS - 1
 
         def draw_grid(steps: int = TRAIN_STEPS) -> None:
             save_picture(image_grid(generate(step.generator, noise_input)), folder.grid(steps))
@@ -81,7 +80,7 @@ def main() -> None:
 
         def look() -> None:
             with redirect_stderr(io.StringIO()):  # because the generator has learnt nothing
-                health.on_train_batch_end(0)
+                health.on_steps(TRAIN_STEPS, {})
 
         def new_evaluator() -> Evaluator:
             return make_evaluator(step.generator, Options(outdir=folder.path), load_data())
@@ -92,18 +91,17 @@ def main() -> None:
             state.evaluations,
             folder,
             EVALUATE_INTERVAL,
-            TRAIN_STEPS,
             seed=0,
         )
 
-        def evaluate() -> None:
+        keep_best.set_params({"train_steps": TRAIN_STEPS})
+
+        def evaluate(steps: int = TRAIN_STEPS) -> None:
             with redirect_stdout(io.StringIO()):
-                keep_best.on_train_batch_end(0, {})
+                keep_best.on_steps(steps, {})
 
         for number in range(1, CANDIDATES + 1):  # whose comparison is measured
-            keep_best.step = EVALUATE_INTERVAL * number - 1
-            evaluate()
-        keep_best.step = TRAIN_STEPS - 1
+            evaluate(EVALUATE_INTERVAL * number)
 
         for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
             draw_grid(steps)

@@ -41,8 +41,8 @@ ROWS, COLUMNS = 2, 8
 class EvaluateStages(StepCallback):
     """Evaluates the generator after the steps of `STAGES`, and after the last one.
 
-    They are multiples of 500, at which callbacks see the exact state of the models. The metrics are
-    a file in the run's folder, `stages/01000.json`, with a picture of the first images beside it.
+    The metrics are a file in the run's folder, `stages/01000.json`, with a picture of the first
+    images beside it.
 
     Args:
         generator: The generator.
@@ -50,7 +50,7 @@ class EvaluateStages(StepCallback):
     """
 
     def __init__(self, generator: keras.Model, run: Run) -> None:
-        super().__init__()
+        super().__init__(run.options.train_steps)
         self.generator = generator
         self.run = run
         self.inputs = evaluation_inputs(generator, SAMPLES, NOISE_SEED)
@@ -66,15 +66,16 @@ class EvaluateStages(StepCallback):
         train_part = (self.run.x_train, self.run.y_train)
         self.evaluator = make_evaluator(self.generator, self.run.options, train_part)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Evaluates the generator after this step, if it is its turn.
+    def acts_after(self, steps: int) -> bool:
+        """After the steps of `STAGES`, and at the end."""
+        return steps in STAGES or super().acts_after(steps)
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Evaluates the generator.
 
         Raises:
             UserError: It draws NaN, or the files cannot be written.
         """
-        steps = self.step + 1
-        if steps not in STAGES and steps != self.run.options.train_steps:
-            return
         images = generate_after(steps, in_float32(self.generator), self.inputs)
         features, predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(features, predicted)

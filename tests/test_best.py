@@ -55,19 +55,20 @@ def keep(generator, evaluator, tmp_path, monkeypatch):
     monkeypatch.setattr(best, "SAMPLES", 100)
     monkeypatch.setattr(best, "SAMPLES_AT_THE_END", 300)
     folder = RunFolder(tmp_path / "dcgan_mnist")
-    return KeepBest(generator, evaluator, {}, folder, interval=1, train_steps=4, seed=SEED)
+    keep = KeepBest(generator, evaluator, {}, folder, every_steps=1, seed=SEED)
+    keep.set_params({"train_steps": 4})
+    return keep
 
 
 @pytest.fixture
 def take(keep):
     """Takes steps after which the generator has these weights."""
-    numbers = itertools.count()
+    numbers = itertools.count(1)
 
     def take(*weights):
         for values in weights:
             keep.generator.set_weights(values)
-            keep.step = next(numbers)
-            keep.on_train_batch_end(0, {})
+            keep.on_steps(next(numbers), {})
         return [metrics["frechet_distance"] for metrics in keep.evaluations.values()]
 
     return take

@@ -38,7 +38,8 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, m
     folder = RunFolder(tmp_path / "grids")
     drawn = []
     grids = SampleGrid(
-        generator, noise_input, lambda steps: drawn.append(steps) or folder.grid(steps)
+        *(generator, noise_input, lambda steps: drawn.append(steps) or folder.grid(steps)),
+        every_steps=2,
     )
     randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)

@@ -269,11 +269,13 @@ def take_steps_and_count(engine):
     images = np.zeros((10, 8, 8), np.uint8)
     step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, engine=engine)
     noise_input = step.latent.draw(step.rng, 16)
-    callbacks = [LogLine(), SampleGrid(models[0], noise_input, RunFolder(Path("grids")).grid)]
+    grids = SampleGrid(models[0], noise_input, RunFolder(Path("grids")).grid, every_steps=100)
     history = []
     for steps in (200, 800):
-        together = step.steps_per_execution
-        run_steps(models[2], step, history, callbacks, steps, 100, steps_per_execution=together)
+        run_steps(
+            *(models[2], step, history, [LogLine(1), grids], steps, 100),
+            steps_per_execution=step.steps_per_execution,
+        )
         gc.collect()
         info = mallinfo2()
         print("used", info.uordblks + info.hblkhd, sys.getallocatedblocks())

@@ -26,7 +26,7 @@ LINE = re.compile(r"(\d+): \[discriminator loss: [\d.]+, acc: [\d.]+\] \[adversa
 
 def log_lines(capsys, log_line, steps):
     names = ["discriminator_loss", "discriminator_acc", "adversarial_loss", "adversarial_acc"]
-    log_line.set_params({"steps": 500})
+    log_line.set_params({"steps": 500, "train_steps": 40000})
     log_line.on_epoch_begin(79)
     for batch, values in steps.items():
         log_line.on_train_batch_begin(batch)
@@ -41,7 +41,7 @@ def test_the_chapters_log_line(capsys):
         498: (0.471747, 0.773438, 1.570030, 0.203125),
         499: (0.532917, 0.742188, 0.824350, 0.453125),
     }
-    assert log_lines(capsys, LogLine(interval=1), figures) == (
+    assert log_lines(capsys, LogLine(1), figures) == (
         "39997: [discriminator loss: 0.423329, acc: 0.796875]"
         " [adversarial loss: 0.819355, acc: 0.484375]\n"
         "39998: [discriminator loss: 0.471747, acc: 0.773438]"
@@ -65,7 +65,7 @@ def test_a_line_at_each_interval(gan, small_data, rng, capsys, already, interval
     step = gan.step(models, *small_data, rng, batch_size=4)
     history = [StepRecord(*[0.0] * 5)] * already
     capsys.readouterr()
-    run_steps(models[2], step, history, [LogLine(interval, 7)], train_steps=7, save_interval=2)
+    run_steps(models[2], step, history, [LogLine(interval)], train_steps=7, save_interval=2)
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == expected
 
 

@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from common.gan.step import METRICS
+from common.training.callbacks.base import StepCallback
 from common.training.loop import LONGEST_EXECUTION, run_steps
 
 
@@ -75,7 +76,7 @@ def test_callbacks_are_called_as_by_fit(model):
         "train ends",
     ]
     assert recorder.model is model
-    assert recorder.params == {"epochs": 3, "steps": 2}
+    assert recorder.params == {"epochs": 3, "steps": 2, "train_steps": 5}
 
 
 def test_kerass_own_callbacks_work(model, tmp_path):
@@ -135,9 +136,20 @@ def test_history_has_the_seconds_of_each_step(model):
     assert sum(row[-1] for row in history) <= took
 
 
-def test_one_call_takes_several_steps_but_not_across_intervals(model):
-    """Callbacks are called for each step, and see the exact models at multiples of an interval."""
-    taken = []
+class Every(StepCallback):
+    """Records when it acts, and how many steps the models have taken by then."""
+
+    def __init__(self, every_steps, taken, reads_models=True):
+        super().__init__(every_steps)
+        self.taken, self.reads_models, self.acted = taken, reads_models, []
+
+    def on_steps(self, steps, logs):
+        self.acted.append((steps, sum(self.taken), logs["adversarial_loss"]))
+
+
+def test_one_call_takes_several_steps_but_not_across_where_a_callback_acts(model):
+    """Callbacks are called for each step; one that reads the models sees them as they are then."""
+    taken, heard, history = [], [], []
 
     class Watch(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -147,21 +159,29 @@ def test_one_call_takes_several_steps_but_not_across_intervals(model):
         taken.append(count)
         return [[float(sum(taken[:-1]) + i)] * 4 for i in range(count)]
 
-    heard, history = [], []
+    exact, of_metrics = Every(5, taken), Every(3, taken, reads_models=False)
     run_steps(
-        model,
-        step,
-        history,
-        [Watch()],
+        *(model, step, history, [Watch(), exact, of_metrics]),
         train_steps=19,
         save_interval=8,
-        intervals=[5],
         steps_per_execution=4,
     )
     # ends at 1, because nothing is known yet of how long a step takes, 5, 8, 10, 14, 15, 16, 19
     assert taken == [1, 4, 3, 2, 4, 1, 1, 3]
     assert heard == [(i % 8, float(i)) for i in range(19)]
     assert [row[0] for row in history] == list(range(19))
+    assert exact.acted == [(i, i, i - 1.0) for i in (5, 10, 15, 19)]
+    assert [(steps, loss) for steps, _, loss in of_metrics.acted] == [
+        (i, i - 1.0) for i in (3, 6, 9, 12, 15, 18, 19)
+    ]
+
+
+def test_steps_are_counted_over_the_whole_run(model):
+    """A resumed run acts after the same steps as one that was not interrupted."""
+    every, step, history = Every(4, []), counting_step(), []
+    for train_steps in (6, 9):
+        run_steps(model, step, history, [every], train_steps, save_interval=5)
+    assert [steps for steps, *_ in every.acted] == [4, 6, 8, 9]
 
 
 def test_a_call_is_short_so_that_a_signal_is_soon_answered(model):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
 from common.gan.step import METRICS
 from common.runs.history import History, StepRecord, from_array, means
+from common.training.callbacks.base import StepCallback
 
 # Seconds. A signal that comes meanwhile is answered after that.
 LONGEST_EXECUTION = 0.5
@@ -22,7 +23,6 @@ def run_steps(
     callbacks: Iterable[keras.callbacks.Callback],
     train_steps: int,
     save_interval: int,
-    intervals: Sequence[int] = (),
     steps_per_execution: int = 1,
     agree_on: Callable[[int], int] = lambda count: count,
 ) -> None:
@@ -39,17 +39,18 @@ def run_steps(
         step: Takes as many steps as it is told to and returns their `METRICS`, shape (count, 4).
         history: The records of the steps already taken; those to come are appended.
         callbacks: Get the metrics of each step, and at the end of an epoch their means over it.
+            They see the exact models at the end of an epoch, and a `StepCallback` wherever it acts.
         train_steps: The number of steps of the run, those already taken included.
         save_interval: The number of steps of an epoch.
-        intervals: Callbacks see the exact model state at multiples of these steps, and at the end
-            of each epoch.
         steps_per_execution: How many steps are taken at most before callbacks are called for them,
-            one by one: fewer if an interval ends before, or `LONGEST_EXECUTION`.
+            one by one: fewer if one of them is to see the models, or in `LONGEST_EXECUTION`.
         agree_on: How many steps all workers take, given how many this one would take; 0 to stop.
     """
+    callbacks = list(callbacks)
+    readers = [x for x in callbacks if isinstance(x, StepCallback) and x.reads_models]
     epochs = -(-train_steps // save_interval)
     callback_list = keras.callbacks.CallbackList(
-        list(callbacks), model=model, epochs=epochs, steps=save_interval
+        callbacks, model=model, epochs=epochs, steps=save_interval, train_steps=train_steps
     )
     model.stop_training = False
     callback_list.on_train_begin()
@@ -58,9 +59,9 @@ def run_steps(
     in_time = 1  # steps in LONGEST_EXECUTION, going by the last call; 1 until there was one
     for number in range(first, train_steps):
         if not pending:
-            until_interval = (n - number % n for n in (save_interval, *intervals))
-            count = min(in_time, steps_per_execution, train_steps - number, *until_interval)
-            count = agree_on(0 if model.stop_training else count)
+            until_epoch_ends = min(save_interval - number % save_interval, train_steps - number)
+            most = min(in_time, steps_per_execution, until_epoch_ends)
+            count = agree_on(0 if model.stop_training else _until_read(readers, number, most))
             if count == 0:
                 break
         epoch, batch = divmod(number, save_interval)
@@ -75,6 +76,12 @@ def run_steps(
         if batch + 1 == save_interval or number + 1 == train_steps:
             callback_list.on_epoch_end(epoch, _logs(means(history[number - batch :])))
     callback_list.on_train_end()
+
+
+def _until_read(readers: list[StepCallback], taken: int, most: int) -> int:
+    """The number of steps, at most `most`, until a callback reads the models."""
+    counts = (n for n in range(1, most) if any(x.acts_after(taken + n) for x in readers))
+    return next(counts, most)
 
 
 def _logs(record: StepRecord) -> dict[str, float]:

@@ -23,12 +23,11 @@ from common.options import Options
 from common.runs.best import read_best
 from common.runs.checkpoints import TrainingState
 from common.runs.run import Run
-from common.training.callbacks.base import StepCallback
+from common.training.callbacks.base import printing
 from common.training.callbacks.best import KeepBest
 from common.training.callbacks.curves import DrawCurves
-from common.training.callbacks.grid import EARLY, SampleGrid
-from common.training.callbacks.health import INTERVAL as HEALTH_INTERVAL
-from common.training.callbacks.health import Health
+from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.health import WatchLosses, WatchNetworks
 from common.training.callbacks.progress import progress
 from common.training.callbacks.saving import KeepFolder, SaveState
 from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
@@ -53,8 +52,8 @@ def train(
         noise_input: Inputs of the generator for the sample grids, `[noise]` or `[noise, labels]`.
         run: What to train on, how long, and where its files go.
         callbacks: A program's own, called after those of every run. With the compiled engine they
-            see the exact models at multiples of 100 steps and at the end of a save interval;
-            in between, the models may be some steps ahead of the metrics.
+            see the exact models at the end of a save interval, and a `StepCallback` wherever it
+            acts; elsewhere the models may be some steps ahead of the metrics.
 
     Raises:
         UserError: Files cannot be written, pictures cannot be shown, or training diverges.
@@ -69,9 +68,8 @@ def train(
         state = TrainingState(step, noise_input, run.identity)
         if options.resume:
             _restore(state, run)
-        checkpoint_interval = options.checkpoint_interval or options.save_interval
         keep_best = _keep_best(state, run)
-        of_every_run = _callbacks(state, run, checkpoint_interval, keep_best, stack)
+        of_every_run = _callbacks(state, run, keep_best, stack)
         # Not earlier: before the first step there is nothing to save, and a signal may simply end
         # the program. It is the last callback, so that a step that a signal ends is complete.
         stop = stack.enter_context(StopOnSignal())
@@ -82,19 +80,13 @@ def train(
             [*of_every_run, *callbacks, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
-            intervals=[
-                checkpoint_interval,
-                options.evaluate_interval or checkpoint_interval,
-                HEALTH_INTERVAL,
-                EARLY,
-            ],
             steps_per_execution=step.steps_per_execution,
             agree_on=workers.agree_on,
         )
         if workers.is_chief:
             _finish(state, run, keep_best)
     if len(state.history) < options.train_steps:
-        _exit_stopped(run, state, stop.signal or _unread(of_every_run))
+        _exit_stopped(run, state, stop.signal)
     if show:
         show_picture(run.folder.grid(len(state.history)))
 
@@ -126,7 +118,6 @@ def _restore(state: TrainingState, run: Run) -> None:
 def _callbacks(
     state: TrainingState,
     run: Run,
-    checkpoint_interval: int,
     keep_best: KeepBest | None,
     stack: ExitStack,
 ) -> list[keras.callbacks.Callback]:
@@ -136,7 +127,7 @@ def _callbacks(
     diverged = StopOnDivergence()
     if not run.workers.is_chief:
         return [diverged]
-    save = SaveState(state, run, checkpoint_interval)
+    save = SaveState(state, run, options.checkpoint_interval or options.save_interval)
     if state.history:
         save.write_history()  # without steps that an older checkpoint has yet to take again
     force_lines = "log_interval" in options.given
@@ -151,10 +142,11 @@ def _callbacks(
         KeepFolder(run),
         # Before TensorBoard and checkpoints, which contain its metrics.
         *([keep_best] if keep_best else []),
-        Health(step.generator, step.discriminator, state.noise_input, state.history, folder),
+        WatchLosses(state.history, folder),
+        WatchNetworks(step.generator, step.discriminator, state.noise_input, state.history),
         # Before TensorBoard, which shows the grid, and before the checkpoint of the same step,
         # after which the grid is not drawn again.
-        SampleGrid(step.generator, state.noise_input, folder.grid),
+        SampleGrid(step.generator, state.noise_input, folder.grid, options.save_interval),
         *_tensorboard_callbacks(state, run),
         save,
         # Last, because curves can be drawn from the history at any time.
@@ -183,7 +175,6 @@ def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
         state.evaluations,
         run.folder,
         options.evaluate_interval,
-        options.train_steps,
         options.seed,
     )
 
@@ -206,7 +197,7 @@ def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
     if keep_best:
         if len(state.history) == run.options.train_steps:
             keep_best.decide()
-        with keep_best.printing():
+        with printing():
             _print_best(run)
 
 
@@ -226,12 +217,6 @@ def _print_best(run: Run) -> None:
         figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
     draw = command(run.options.program, f"--generator={file}")
     print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
-
-
-def _unread(callbacks: list[keras.callbacks.Callback]) -> signal.Signals | None:
-    """SIGPIPE, which ends other programs whose output nobody reads, if it was so with this one."""
-    unread = any(x.unread for x in callbacks if isinstance(x, StepCallback))
-    return signal.SIGPIPE if unread else None
 
 
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:

@@ -1,4 +1,4 @@
-"""A callback that knows the step of the whole run, and may print.
+"""A callback that says after which steps it acts.
 
 Callbacks are ordinary Keras callbacks. An epoch is one save interval; a batch is one step.
 """
@@ -15,37 +15,59 @@ from common.errors import discard_output
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Counts steps over the whole run, where Keras counts batches anew in each epoch.
+    """Acts at multiples of some number of steps, and after the last step of the run.
+
+    Steps are counted over the whole run, where Keras counts batches anew in each epoch. The
+    training loop stops wherever such a callback acts, so that it sees the models exactly as they
+    are after that step; elsewhere the compiled engine may be some steps ahead.
+
+    Args:
+        every_steps: The number of steps from one action to the next.
 
     Attributes:
-        step: The number of the current step, from 0.
-        unread: Whether nobody reads the output any more.
+        reads_models: False if the metrics are all that it needs: the loop does not stop for it.
     """
 
-    step = 0
-    unread = False
+    reads_models = True
+
+    def __init__(self, every_steps: int) -> None:
+        super().__init__()
+        self.every_steps = every_steps
+
+    def acts_after(self, steps: int) -> bool:
+        """Whether it acts after this number of steps."""
+        return steps % self.every_steps == 0 or steps == self.params["train_steps"]
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Acts.
+
+        Args:
+            steps: The number of steps taken, from the start of the run.
+            logs: The metrics of the last one.
+        """
+        raise NotImplementedError
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Notes how many steps the earlier epochs had."""
-        self._first_step = epoch * self.params["steps"]
+        self._steps_before = epoch * self.params["steps"]
 
-    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Counts this step."""
-        self.step = self._first_step + batch
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Acts, if this is a step to act after."""
+        steps = self._steps_before + batch + 1
+        if self.acts_after(steps):
+            self.on_steps(steps, logs)
 
-    @contextmanager
-    def printing(self) -> Iterator[None]:
-        """A context for what prints: if nobody reads it any more, the run ends after this step.
 
-        In good order, with all its callbacks: a pipe whose reader has ended, or a terminal that has
-        been closed, must not cost the steps since the last checkpoint.
-        """
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-            discard_output()
-            self.unread = True
-            if self.model is not None:
-                self.model.stop_training = True
+@contextmanager
+def printing() -> Iterator[None]:
+    """A context for printing that does not fail where the terminal or the pipe has been closed.
+
+    Such a run goes on without output: it must not lose the steps since the last checkpoint. The
+    signal that comes with a closed terminal (SIGHUP) then ends it in good order.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
+        discard_output()

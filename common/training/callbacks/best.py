@@ -16,7 +16,7 @@ from common.gan.saving import in_float32, read_weights, save_generator
 from common.runs.best import Best, write_best
 from common.runs.folder import RunFolder
 from common.runs.history import Evaluations
-from common.training.callbacks.base import StepCallback
+from common.training.callbacks.base import StepCallback, printing
 
 # Images of an evaluation on the way, and for each generator that is compared at the end.
 SAMPLES, SAMPLES_AT_THE_END = 2_000, 5_000
@@ -52,8 +52,7 @@ class KeepBest(StepCallback):
         evaluator: Knows the test images.
         evaluations: Those of the run so far.
         folder: The run's folder.
-        interval: Steps from one evaluation to the next.
-        train_steps: The number of steps of the whole run.
+        every_steps: Steps from one evaluation to the next.
         seed: Of the noise, which is the same each time.
     """
 
@@ -63,29 +62,23 @@ class KeepBest(StepCallback):
         evaluator: Evaluator,
         evaluations: Evaluations,
         folder: RunFolder,
-        interval: int,
-        train_steps: int,
+        every_steps: int,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(every_steps)
         self.generator = generator
         self.evaluator = evaluator
         self.evaluations = evaluations
         self.folder = folder
-        self.interval = interval
-        self.train_steps = train_steps
         self.seed = seed
         self.inputs = evaluation_inputs(generator, SAMPLES, seed)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Evaluates the generator after this step, if it is its turn.
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Evaluates the generator.
 
         Raises:
             UserError: It draws NaN, or its file cannot be written.
         """
-        steps = self.step + 1
-        if steps % self.interval and steps != self.train_steps:
-            return
         images = generate_after(steps, self.generator, self.inputs)
         predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(*predicted, labels_of(self.inputs))
@@ -102,7 +95,7 @@ class KeepBest(StepCallback):
         if steps == candidates[0]:
             self._set_best(Best(steps, SAMPLES, {steps: metrics["frechet_distance"]}))
             line += f"; the lowest so far: {self.folder.best}"
-        with self.printing():
+        with printing():
             print(f"after {steps} steps: {line}", flush=True)
 
     def decide(self) -> None:
@@ -114,13 +107,13 @@ class KeepBest(StepCallback):
         others = [
             steps
             for steps in self._candidates()
-            if steps != self.train_steps and self.folder.candidate(steps).exists()
+            if steps != self.params["train_steps"] and self.folder.candidate(steps).exists()
         ]
         if not others:
             return  # there is nothing to compare with
         inputs = evaluation_inputs(self.generator, SAMPLES_AT_THE_END, [self.seed, 1])
         generator = in_float32(self.generator)
-        distances = {self.train_steps: self._distance(generator, inputs)}
+        distances = {self.params["train_steps"]: self._distance(generator, inputs)}
         for steps in others:
             file = self.folder.candidate(steps)
             try:
@@ -130,7 +123,7 @@ class KeepBest(StepCallback):
             else:
                 distances[steps] = self._distance(generator, inputs)
         best = min(distances, key=distances.__getitem__)
-        if best == self.train_steps:
+        if best == self.params["train_steps"]:
             save_generator(self.generator, self.folder.candidate(best))
         self._set_best(Best(best, SAMPLES_AT_THE_END, dict(sorted(distances.items()))))
 

@@ -25,6 +25,7 @@ class SampleGrid(StepCallback):
         generator: The generator.
         noise_input: Its inputs, `[noise]` or `[noise, labels]`.
         file: The PNG file of the grid after so many steps.
+        every_steps: The save interval.
     """
 
     def __init__(
@@ -32,30 +33,22 @@ class SampleGrid(StepCallback):
         generator: keras.Model,
         noise_input: list[np.ndarray],
         file: Callable[[int], Path],
+        every_steps: int,
     ) -> None:
-        super().__init__()
+        super().__init__(every_steps)
         self.generator = generator
         self.noise_input = noise_input
         self.file = file
-        self._drawn = -1
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws the early grid."""
-        if self.step + 1 == EARLY:
-            self.draw()
+    def acts_after(self, steps: int) -> bool:
+        """At each save interval, at the end, and once before."""
+        return super().acts_after(steps) or steps == EARLY
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws the grid of a save interval."""
-        self.draw()
-
-    def draw(self) -> None:
-        """Draws a grid, unless that of this step is drawn.
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Draws a grid.
 
         Raises:
             UserError: The file cannot be written.
         """
-        if self.step == self._drawn:
-            return
-        self._drawn = self.step
         grid = image_grid(generate(self.generator, self.noise_input))
-        save_picture(grid, self.file(self.step + 1))
+        save_picture(grid, self.file(steps))

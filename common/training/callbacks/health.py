@@ -12,7 +12,7 @@ from common.gan.models import layers_of
 from common.runs.best import read_best
 from common.runs.folder import RunFolder
 from common.runs.history import History, means
-from common.training.callbacks.base import StepCallback
+from common.training.callbacks.base import StepCallback, printing
 
 # Steps from one look at the networks to the next, and from one look at the losses.
 INTERVAL, LOSS_INTERVAL = 500, 100
@@ -31,15 +31,58 @@ LOWEST_DISTANCE = 0.05
 FEWEST_STEPS = 100
 
 
-class Health(StepCallback):
-    """Warns when a run fails, in one line for each kind of failure; the run continues.
+class _Watch(StepCallback):
+    """Warns when a run fails, in one line for each kind of failure; the run continues."""
+
+    def __init__(self, every_steps: int) -> None:
+        super().__init__(every_steps)
+        self._warned: set[str] = set()
+
+    def _warn(self, steps: int, kind: str, meaning: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            with printing():
+                print(f"warning: after {steps} steps {kind}: {meaning}", file=sys.stderr)
+
+
+class WatchLosses(_Watch):
+    """Warns when the discriminator wins.
+
+    Args:
+        history: The history of the run.
+        folder: The run's folder, with the best generator so far.
+    """
+
+    reads_models = False
+
+    def __init__(self, history: History, folder: RunFolder) -> None:
+        super().__init__(LOSS_INTERVAL)
+        self.history = history
+        self.folder = folder
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Checks the discriminator's loss."""
+        loss = means(self.history[-WINDOW:]).discriminator_loss
+        if steps >= GRACE and loss < LOWEST_LOSS:
+            best = read_best(self.folder)
+            kept = f"; {self.folder.best} is the best so far, of step {best.steps}" if best else ""
+            self._warn(
+                steps,
+                "the discriminator wins",
+                f"its loss was {loss:.2g} in the mean of the last {WINDOW} steps, where 0.5 is "
+                "usual: it recognizes nearly every fake, and the generator learns little from "
+                f"that and may draw worse from now on{kept}",
+            )
+
+
+class WatchNetworks(_Watch):
+    """Warns when the generator has collapsed, or when weights do not change.
 
     Args:
         generator: The generator.
         discriminator: The discriminator.
         noise_input: The inputs of the generator for the sample grids.
         history: The history of the run.
-        folder: The run's folder, with the best generator so far.
     """
 
     def __init__(
@@ -48,78 +91,56 @@ class Health(StepCallback):
         discriminator: keras.Model,
         noise_input: list[np.ndarray],
         history: History,
-        folder: RunFolder,
     ) -> None:
-        super().__init__()
-        self.folder = folder
+        super().__init__(INTERVAL)
         self.networks = (generator, discriminator)
         self.noise_input = noise_input
         self.history = history
-        self._warned: set[str] = set()
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Remembers the weights, which steps have to change."""
         self._remember()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Checks the losses and the networks, each at multiples of its interval."""
-        steps = self.step + 1
-        if steps % LOSS_INTERVAL == 0 and steps >= GRACE:
-            self._check_losses()
-        if steps % INTERVAL == 0:
-            self._check_gradients()
-            if steps >= GRACE:
-                self._check_samples()
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Checks the weights, and what the generator draws."""
+        since = steps - self._remembered_at
+        if since >= FEWEST_STEPS:
+            self._check_gradients(steps, since)
+        self._remember()
+        if steps >= GRACE:
+            self._check_samples(steps)
 
-    def _check_losses(self) -> None:
-        loss = means(self.history[-WINDOW:]).discriminator_loss
-        if loss < LOWEST_LOSS:
-            best = read_best(self.folder)
-            kept = f"; {self.folder.best} is the best so far, of step {best.steps}" if best else ""
-            self._warn(
-                "the discriminator wins",
-                f"its loss was {loss:.2g} in the mean of the last {WINDOW} steps, where 0.5 is "
-                "usual: it recognizes nearly every fake, and the generator learns little from "
-                f"that and may draw worse from now on{kept}",
-            )
+    def _check_gradients(self, steps: int, since: int) -> None:
+        for network, before in zip(self.networks, self._before, strict=True):
+            unchanged = [
+                name
+                for (name, kernel), (_, earlier) in zip(_kernels(network), before, strict=True)
+                if np.array_equal(kernel, earlier)
+            ]
+            if unchanged:
+                self._warn(
+                    steps,
+                    f"the {network.name} gets gradients of zero",
+                    f"the weights of {', '.join(unchanged)} have not changed in the last "
+                    f"{since} steps: it does not learn",
+                )
 
-    def _check_samples(self) -> None:
+    def _check_samples(self, steps: int) -> None:
         noise, *labels = self.noise_input
         # of one digit, because different digits differ by their labels alone
         one = [label[:1].repeat(len(noise), axis=0) for label in labels]
         distance = sample_distance(generate(self.networks[0], [noise, *one]))
         if distance < LOWEST_DISTANCE:
             self._warn(
+                steps,
                 "the generator has collapsed",
                 f"whatever the noise, it draws nearly the same: samples differ by {distance:.2g} "
                 "in grey, where 0.3 is usual",
             )
 
-    def _check_gradients(self) -> None:
-        if len(self.history) - self._remembered_at >= FEWEST_STEPS:
-            for network, before in zip(self.networks, self._before, strict=True):
-                unchanged = [
-                    name
-                    for (name, kernel), (_, earlier) in zip(_kernels(network), before, strict=True)
-                    if np.array_equal(kernel, earlier)
-                ]
-                if unchanged:
-                    self._warn(
-                        f"the {network.name} gets gradients of zero",
-                        f"the weights of {', '.join(unchanged)} have not changed in the last "
-                        f"{len(self.history) - self._remembered_at} steps: it does not learn",
-                    )
-        self._remember()
-
     def _remember(self) -> None:
         self._before = [_kernels(network) for network in self.networks]
         self._remembered_at = len(self.history)
-
-    def _warn(self, kind: str, meaning: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            with self.printing():
-                print(f"warning: after {self.step + 1} steps {kind}: {meaning}", file=sys.stderr)
 
 
 def sample_distance(images: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
 from common.runs.history import History, columns, means
-from common.training.callbacks.base import StepCallback
+from common.training.callbacks.base import StepCallback, printing
 
 # The bar shows means over so many steps, because those of single steps vary too much to read.
 _WINDOW = 100
@@ -37,7 +37,7 @@ def progress(
         force_lines: Whether a terminal shows lines, too: above the bar.
         history: The history of the run.
     """
-    lines = LogLine(log_interval, train_steps)
+    lines = LogLine(log_interval)
     if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
         yield [lines]
         return
@@ -46,29 +46,19 @@ def progress(
 
 
 class LogLine(StepCallback):
-    """Prints the chapter's line, with the metrics of a single step.
+    """Prints the chapter's line, with the metrics of a single step."""
 
-    Args:
-        interval: Steps from one line to the next.
-        train_steps: The steps of the run, the last of which gets a line in any case.
-    """
+    reads_models = False
 
     LINE = (
         "%(step)d: [discriminator loss: %(discriminator_loss)f, acc: %(discriminator_acc)f]"
         " [adversarial loss: %(adversarial_loss)f, acc: %(adversarial_acc)f]"
     )
 
-    def __init__(self, interval: int = 1, train_steps: int = 0) -> None:
-        super().__init__()
-        self.interval = interval
-        self.train_steps = train_steps
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Prints the line at multiples of the interval, and for the last step."""
-        steps = self.step + 1
-        if steps % self.interval == 0 or steps == self.train_steps:
-            with self.printing():
-                print(self.LINE % {"step": self.step, **logs}, flush=True)
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Prints the line of the last step, whose number counts from 0."""
+        with printing():
+            print(self.LINE % {"step": steps - 1, **logs}, flush=True)
 
 
 class _Bar(Progress):
@@ -89,7 +79,7 @@ class _Narrower(NamedTuple):
         yield from console.render(self.inner, options.update_width(options.max_width - len("^C^C")))
 
 
-class ProgressBar(StepCallback):
+class ProgressBar(keras.callbacks.Callback):
     """A live bar for the whole run, shown while the context is open.
 
     Whatever is printed meanwhile appears above it.
@@ -134,7 +124,7 @@ class ProgressBar(StepCallback):
 
     def __exit__(self, *_: object) -> None:
         self.draw()
-        with self.printing():
+        with printing():
             self._bar.stop()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -157,5 +147,5 @@ class ProgressBar(StepCallback):
                 f"D {mean.discriminator_loss:.3f} {mean.discriminator_acc:.0%}, "
                 f"A {mean.adversarial_loss:.3f} {mean.adversarial_acc:.0%}"
             )
-        with self.printing():
+        with printing():
             self._bar.update(self._task, completed=len(self.history), metrics=metrics, refresh=True)

@@ -9,6 +9,7 @@ import keras
 from common.runs.checkpoints import TrainingState
 from common.runs.history import write_history
 from common.runs.run import Run
+from common.training.callbacks.base import StepCallback
 
 
 class KeepFolder(keras.callbacks.Callback):
@@ -44,29 +45,32 @@ class KeepFolder(keras.callbacks.Callback):
     on_train_batch_begin = on_epoch_end = on_train_end = keep
 
 
-class SaveState(keras.callbacks.Callback):
+class SaveState(StepCallback):
     """Saves checkpoints, and the history as a table beside them.
 
     Args:
         state: The state of the run.
         run: The run, whose folder the files go to.
-        interval: Steps from one checkpoint to the next.
+        every_steps: Steps from one checkpoint to the next.
     """
 
-    def __init__(self, state: TrainingState, run: Run, interval: int) -> None:
-        super().__init__()
+    def __init__(self, state: TrainingState, run: Run, every_steps: int) -> None:
+        super().__init__(every_steps)
         self.state = state
         self.run = run
-        self.interval = interval
         self._saved = len(state.history)
+        self._due = False
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Notes that a checkpoint is due.
+
+        It is written before the next step, when all callbacks have done what belongs to this one.
+        """
+        self._due = True
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the state at a multiple of the interval.
-
-        Before the next step, not after the last one, when other callbacks have yet to draw its
-        grid: whatever belongs to a step is done before its checkpoint is written.
-        """
-        if len(self.state.history) % self.interval == 0:
+        """Saves the state, if that is due."""
+        if self._due:
             self.save()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -81,7 +85,7 @@ class SaveState(keras.callbacks.Callback):
         # first, because a history without a checkpoint shows that one has been removed
         self.run.folder.checkpoints.save(self.state)
         self.write_history()
-        self._saved = steps
+        self._saved, self._due = steps, False
 
     def write_history(self) -> None:
         """Writes the table."""

@@ -17,15 +17,20 @@ from common.training.callbacks.base import StepCallback
 class StopOnDivergence(StepCallback):
     """Ends a run whose losses are NaN or infinite, before any file is overwritten."""
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
-        """Checks the metrics of this step.
+    reads_models = False
+
+    def __init__(self) -> None:
+        super().__init__(every_steps=1)
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Checks the metrics of the last step.
 
         Raises:
             UserError: One is NaN or infinite.
         """
         for name, value in logs.items():
             if not math.isfinite(value):
-                raise diverged(f"{name} is {value} in step {self.step}")
+                raise diverged(f"{name} is {value} in step {steps - 1}")
 
 
 _SIGNALS = [

@@ -30,7 +30,6 @@ from common.errors import UserError, first_line
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import columns
-from common.training.callbacks.base import StepCallback
 
 _SECONDS_BETWEEN = 2.0
 # The tags of the history's columns.
@@ -42,7 +41,7 @@ _TAGS = {
 }
 
 
-class TensorBoard(StepCallback):
+class TensorBoard(keras.callbacks.Callback):
     """Writes the event file of a run: metrics of each step, evaluations, grids, flags.
 
     Metrics of a step have the number that it has in the log and in history.csv. Grids and
