@@ -34,7 +34,7 @@ from common.options import PRECISIONS, Options, whole_number
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history
-from common.training.callbacks.best import CANDIDATES, KeepBest
+from common.training.callbacks.best import KeepBest
 from common.training.callbacks.health import INTERVAL, WatchNetworks
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
 from common.training.callbacks.tensorboard import TensorBoard
@@ -89,19 +89,14 @@ def main() -> None:
             step.generator,
             new_evaluator(),
             state.evaluations,
-            folder,
+            folder.best,
             EVALUATE_INTERVAL,
             seed=0,
         )
 
-        keep_best.set_params({"train_steps": TRAIN_STEPS})
-
-        def evaluate(steps: int = TRAIN_STEPS) -> None:
+        def evaluate() -> None:
             with redirect_stdout(io.StringIO()):
-                keep_best.on_steps(steps, {})
-
-        for number in range(1, CANDIDATES + 1):  # whose comparison is measured
-            evaluate(EVALUATE_INTERVAL * number)
+                keep_best.on_steps(TRAIN_STEPS, {})
 
         for steps in range(SAVE_INTERVAL, TRAIN_STEPS + 1, SAVE_INTERVAL):
             draw_grid(steps)
@@ -120,7 +115,6 @@ def main() -> None:
             "a look for signs of failure": (look, TRAIN_STEPS / INTERVAL),
             "what evaluations need": (new_evaluator, 1),
             "an evaluation on the way": (evaluate, TRAIN_STEPS / EVALUATE_INTERVAL),
-            "the comparison of the best at the end": (keep_best.decide, 1),
             "all events of `--tensorboard`": (
                 lambda: TensorBoard(state, folder, {}).on_epoch_end(0),
                 1,

@@ -274,7 +274,7 @@ class Options:
     )
     evaluate_interval: int | None = flag(
         None, whole_number(0, MAX_COUNT), "N",
-        "steps from one evaluation of 2,000 images to the next; the best generator is kept; 0 for "
+        "steps from one evaluation of 5,000 images to the next; the best generator is kept; 0 for "
         "none (default: 2500 on MNIST, 0 on other data)",
         modes=TRAIN, on_resume=CHANGEABLE,
     )

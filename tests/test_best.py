@@ -1,10 +1,9 @@
 """The best generator of a run: which one is kept, and what the user is told of it."""
 
 import contextlib
+import csv
 import io
-import itertools
 import shlex
-import shutil
 
 import keras
 import numpy as np
@@ -18,11 +17,10 @@ from common.errors import UserError
 from common.evaluation.classifier import Classifier
 from common.evaluation.evaluate import Evaluator, evaluation_inputs
 from common.evaluation.metrics import frechet_distance
-from common.files import write_file
 from common.gan.batches import generate
 from common.gan.saving import load_generator
-from common.runs.best import Best, read_best, write_best
 from common.runs.folder import RunFolder
+from common.runs.history import best_step
 from common.training.callbacks import best
 from common.training.callbacks.best import KeepBest
 from common.training.train import _print_best
@@ -45,135 +43,67 @@ def gan():
 
 
 @pytest.fixture
-def generator(gan):
-    return gan.program.new_generator(8, gan.num_labels)
-
-
-@pytest.fixture
-def keep(generator, evaluator, tmp_path, monkeypatch):
-    """Keeps the best of a run of four steps."""
+def keep(gan, evaluator, tmp_path, monkeypatch):
     monkeypatch.setattr(best, "SAMPLES", 100)
-    monkeypatch.setattr(best, "SAMPLES_AT_THE_END", 300)
-    folder = RunFolder(tmp_path / "dcgan_mnist")
-    keep = KeepBest(generator, evaluator, {}, folder, every_steps=1, seed=SEED)
-    keep.set_params({"train_steps": 4})
-    return keep
+    generator = randomized(gan.program.new_generator(8, gan.num_labels))
+    return KeepBest(generator, evaluator, {}, tmp_path / "best.h5", every_steps=1, seed=SEED)
 
 
-@pytest.fixture
-def take(keep):
-    """Takes steps after which the generator has these weights."""
-    numbers = itertools.count(1)
-
-    def take(*weights):
-        for values in weights:
-            keep.generator.set_weights(values)
-            keep.on_steps(next(numbers), {})
-        return [metrics["frechet_distance"] for metrics in keep.evaluations.values()]
-
-    return take
-
-
-@pytest.fixture
-def ranked(generator, evaluator):
-    """Weights of four generators, the best first, and their distances by 300 other images.
-
-    They are far enough apart for the order to be the same with any images.
-    """
-    *others, last_bias = randomized(generator).get_weights()
-    of_all = [[*others, last_bias + brightness] for brightness in range(-8, 9)]
-    inputs = evaluation_inputs(generator, 300, [SEED, 1])
-    found = []
-    for weights in of_all:
-        generator.set_weights(weights)
-        features, _ = evaluator.classifier.predict(generate(generator, inputs))
-        found.append((frechet_distance(evaluator.features, features), weights))
-    chosen = []
-    for distance, weights in sorted(found, key=lambda pair: pair[0]):
-        if not chosen or distance > 1.2 * chosen[-1][0]:
-            chosen.append((distance, weights))
-    distances, weights = zip(*chosen[:4], strict=True)
-    return weights, distances
+def after_step(keep, steps, brightness):
+    """Evaluates a generator that draws brighter or darker images; gives its weights."""
+    *others, last_bias = randomized(keep.generator).get_weights()
+    keep.generator.set_weights([*others, last_bias + brightness])
+    logs = {}
+    keep.on_steps(steps, logs)
+    assert logs == keep.evaluations[steps]
+    return keep.generator.get_weights()
 
 
 def assert_best(gan, keep, weights):
     """best.h5 has these weights."""
-    kept = load_generator(keep.folder.best, gan.program.new_generator).get_weights()
+    kept = load_generator(keep.file, gan.program.new_generator).get_weights()
     for found, expected in zip(kept, weights, strict=True):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_the_lowest_distance_so_far_is_kept(gan, keep, take, ranked):
-    """Neither the first nor the last one, whatever came between."""
-    (better, worse, worst, _), _ = ranked
-    distances = take(worst, better, worse)
-    assert_best(gan, keep, better)
-    assert read_best(keep.folder) == Best(2, 100, {2: min(distances)})
+def test_the_lowest_distance_is_kept(gan, keep, evaluator, capsys):
+    """Neither the first nor the last one; the distance is that of the same noise each time."""
+    weights = {steps: after_step(keep, steps, 3 * steps - 8) for steps in range(1, 6)}
+    lines = capsys.readouterr().out.splitlines()
+    inputs, expected = evaluation_inputs(keep.generator, 100, SEED), {}
+    for steps, values in weights.items():
+        keep.generator.set_weights(values)
+        features, _ = evaluator.classifier.predict(generate(keep.generator, inputs))
+        expected[steps] = frechet_distance(evaluator.features, features)
+    lowest = min(expected, key=expected.get)
+    assert lowest not in (1, 5)
+    found = {steps: metrics["frechet_distance"] for steps, metrics in keep.evaluations.items()}
+    assert found == pytest.approx(expected)
+    assert best_step(keep.evaluations) == lowest
+    assert_best(gan, keep, weights[lowest])
+    for steps, line in enumerate(lines, 1):
+        assert line.startswith(f"after {steps} steps: frechet distance {found[steps]:.4g}, ")
+        so_far = found[steps] == min(found[i] for i in range(1, steps + 1))
+        assert line.endswith(f"; the lowest so far: {keep.file}") == so_far
 
 
-def test_luck_does_not_decide(gan, keep, take, ranked):
-    """One that the images on the way were lucky for loses at the end."""
-    (better, worse, worst, last), distances = ranked
-    take(worst, better, worse)
-    keep.evaluations[1]["frechet_distance"] = 0.0
-    take(last)
-    assert read_best(keep.folder).steps == 2
-    keep.decide()
-    assert_best(gan, keep, better)
-    expected = {1: distances[2], 2: distances[0], 3: distances[1], 4: distances[3]}
-    found = read_best(keep.folder)
-    assert found == Best(2, 300, pytest.approx(expected, rel=1e-5))
+def test_an_evaluation_that_is_made_again(gan, keep):
+    """After a kill: the file is of a step that the checkpoint does not know; then it is reached."""
+    after_step(keep, 1, 10)
+    ahead = after_step(keep, 2, 0)
+    del keep.evaluations[2]
+    again = after_step(keep, 2, 0)
+    assert best_step(keep.evaluations) == 2
+    for one, other in zip(ahead, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert_best(gan, keep, again)
 
 
-def test_the_last_one_may_turn_out_to_be_the_best(gan, keep, take, ranked):
-    (better, worse, worst, _), _ = ranked
-    take(worst, worst, worse, better)
-    for steps, lucky in ((1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)):
-        keep.evaluations[steps]["frechet_distance"] = lucky
-    keep.decide()
-    assert_best(gan, keep, better)
-    assert read_best(keep.folder).steps == 4
-
-
-def test_three_candidates_are_kept(keep, take, ranked):
-    weights, _ = ranked
-    for steps in range(1, 5):
-        take(weights[4 - steps])
-        kept = sorted(int(file.stem) for file in keep.folder.candidates())
-        assert kept == [1, 2, 3, 4][max(0, steps - 3) : steps]
-
-
-def test_a_damaged_candidate_is_left_out(gan, keep, take, ranked, capsys):
-    (better, worse, worst, last), _ = ranked
-    take(worst, better, worse, last)
-    file = keep.folder.candidate(3)
-    file.write_bytes(file.read_bytes()[:1000])
-    capsys.readouterr()
-    keep.decide()
-    assert_best(gan, keep, better)
-    assert list(read_best(keep.folder).frechet_distances) == [1, 2, 4]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {file} is cut short or damaged (")
-
-
-def test_candidates_that_are_gone_are_not_compared(gan, keep, take, ranked):
-    """Of a run without evaluations there are none at all."""
-    keep.decide()
-    assert not keep.folder.best.exists()
-    (better, worse, _, last), _ = ranked
-    for weights in (better, worse, last):
-        take(weights)
-    keep.folder.candidate(1).unlink()
-    keep.decide()
-    assert 1 not in read_best(keep.folder).frechet_distances
-
-
-def test_nan_ends_the_run_and_the_best_one_stays(gan, keep, take, ranked):
-    (better, *_), _ = ranked
-    take(better)
+def test_nan_ends_the_run_and_the_best_one_stays(gan, keep):
+    weights = after_step(keep, 1, 0)
     with pytest.raises(UserError, match="diverged: after 2 steps the generator draws NaN"):
-        take([values * np.nan for values in better])
-    assert_best(gan, keep, better)
+        after_step(keep, 2, np.nan)
+    assert_best(gan, keep, weights)
 
 
 def interval_of(tmp_path, data, *flags):
@@ -198,11 +128,15 @@ def test_evaluations_are_the_default_where_the_classifier_ships(tmp_path, small_
     assert interval_of(tmp_path, tmp_path / "small.npz") == 0
 
 
+def column(table, name):
+    with table.open() as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
 @pytest.mark.slow
 def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     """A good generator, and then D learns too fast: the best one is from before, and it is said."""
-    monkeypatch.setattr(best, "SAMPLES", 300)
-    monkeypatch.setattr(best, "SAMPLES_AT_THE_END", 400)
+    monkeypatch.setattr(best, "SAMPLES", 400)
     new_generator, compile_model = dcgan_mnist.new_generator, dcgan_mnist.compile_model
 
     def trained_generator(image_size, num_labels=0, dtype="float32"):
@@ -221,11 +155,16 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         dcgan_mnist.main(flags)
     folder = RunFolder(tmp_path / "dcgan_mnist")
-    found = read_best(folder)
-    assert found.steps <= 20
-    assert found.frechet_distances[40] > 2 * found.frechet_distance
+    distances = {
+        row + 1: float(distance)
+        for row, distance in enumerate(column(folder.history, "frechet_distance"))
+        if distance
+    }
+    steps = min(distances, key=distances.get)
+    assert steps <= 20
+    assert distances[40] > 2 * distances[steps]
     *_, line = out.getvalue().splitlines()
-    assert line.startswith(f"best generator: {folder.best}, of step {found.steps} (Frechet ")
+    assert line.startswith(f"best generator: {folder.best}, of step {steps} (Frechet ")
     assert f"that of {folder.generator}, the last one, is " in line
     monkeypatch.undo()
     command = shlex.split(line.split("Draw with it: ")[1])
@@ -234,17 +173,17 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     assert (tmp_path / "test_outputs" / "00000.png").exists()
 
 
-OF_2000 = "(Frechet distance 1.5 of 2,000 images"
+OF_5000 = "(Frechet distance 1.5 of 5,000 images"
 
 
 @pytest.mark.parametrize(
     ("distances", "line"),
     [
-        ({7: 1.5}, f"best generator so far: {{best}}, of step 7 {OF_2000})."),
-        ({40000: 1.5}, f"best generator: {{last}}, the last one {OF_2000})."),
+        ({7: 1.5}, f"best generator so far: {{best}}, of step 7 {OF_5000})."),
+        ({7: 2.25, 40000: 1.5}, f"best generator: {{last}}, the last one {OF_5000})."),
         (
             {7: 1.5, 40000: 2.25},
-            f"best generator: {{best}}, of step 7 {OF_2000}; that of {{last}}, the last one, "
+            f"best generator: {{best}}, of step 7 {OF_5000}; that of {{last}}, the last one, "
             "is 2.25).",
         ),
     ],
@@ -252,10 +191,14 @@ OF_2000 = "(Frechet distance 1.5 of 2,000 images"
 def test_the_last_line_of_a_run(gan, capsys, distances, line):
     """Of a stopped run, of one that ends with its best generator, and of one that does not."""
     _, _, run = gan.built(8)
-    write_file(run.folder.best, b"")
-    write_best(run.folder, Best(min(distances), 2000, distances))
     capsys.readouterr()
-    _print_best(run)
+    _print_best(run, {steps: {"frechet_distance": x} for steps, x in distances.items()})
     expected = line.format(best=run.folder.best, last=run.folder.generator)
     assert capsys.readouterr().out.startswith(f"{expected} Draw with it: python cgan_mnist.py ")
-    shutil.rmtree(run.options.outdir)
+
+
+def test_nothing_is_said_without_evaluations(gan, capsys):
+    _, _, run = gan.built(8)
+    capsys.readouterr()
+    _print_best(run, {})
+    assert capsys.readouterr().out == ""

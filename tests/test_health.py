@@ -1,6 +1,7 @@
 """Signs of failure: each where it is, and none where it is not."""
 
 import gzip
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,10 +10,7 @@ from scipy.spatial.distance import pdist
 
 import cgan_mnist
 from common.data.dataset import load_data
-from common.files import write_file
 from common.gan.batches import generate, one_hot
-from common.runs.best import Best, write_best
-from common.runs.folder import RunFolder
 from common.runs.history import StepRecord, read_history
 from common.training.callbacks import health
 from common.training.callbacks.health import WatchLosses, WatchNetworks, sample_distance
@@ -29,16 +27,14 @@ def often(monkeypatch):
     monkeypatch.setattr(health, "GRACE", 4)
 
 
-@pytest.fixture
-def folder(gan, tmp_path):
-    return RunFolder(tmp_path / gan.name)
+BEST = Path("run/best.h5")
 
 
 @pytest.fixture
-def watched(gan, small_data, rng, folder, capsys):
+def watched(gan, small_data, rng, capsys):
     """Trains real networks, tampered with, for some steps; gives the warnings."""
 
-    def run(tamper=lambda *models: None, d_loss=None, steps=8):
+    def run(tamper=lambda *models: None, d_loss=None, steps=8, evaluations=()):
         models = gan.models(image_size=8)
         step = gan.step(models, *small_data, rng, batch_size=4)
         randomized(models[0])
@@ -46,7 +42,7 @@ def watched(gan, small_data, rng, folder, capsys):
         history = []
         noise_input = step.latent.draw(rng, 16)
         watching = [
-            WatchLosses(history, folder),
+            WatchLosses(history, dict(evaluations), BEST),
             WatchNetworks(*models[:2], noise_input, history),
         ]
 
@@ -77,11 +73,10 @@ def test_d_has_won(watched):
     assert line.endswith("may draw worse from now on")
 
 
-def test_the_best_generator_so_far_is_named(watched, folder):
-    write_file(folder.best, b"")
-    write_best(folder, Best(2, 2000, {2: 1.5}))
-    (line,) = watched(d_loss=0.02)
-    assert line.endswith(f"from now on; {folder.best} is the best so far, of step 2")
+def test_the_best_generator_so_far_is_named(watched):
+    evaluations = {1: {"frechet_distance": 1.6}, 2: {"frechet_distance": 1.5}}
+    (line,) = watched(d_loss=0.02, evaluations=evaluations)
+    assert line.endswith(f"from now on; {BEST} is the best so far, of step 2")
 
 
 def test_d_may_win_at_the_beginning(watched):
@@ -156,13 +151,13 @@ def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
         ("docs/results/dcgan_mnist-float32/run/history.csv.gz", 31_500),
     ],
 )
-def test_the_losses_of_whole_runs(file, first_warning, folder, monkeypatch, capsys):
+def test_the_losses_of_whole_runs(file, first_warning, tmp_path, monkeypatch, capsys):
     """Of the chapter's 40,000 steps: no healthy run is warned of."""
     monkeypatch.undo()
-    table = folder.path.parent / "history.csv"
+    table = tmp_path / "history.csv"
     table.write_bytes(gzip.decompress((ROOT / file).read_bytes()))
     records, history = read_history(table), []
-    callback = WatchLosses(history, folder)
+    callback = WatchLosses(history, {}, BEST)
     for record in records:
         history.append(record)
         if len(history) % callback.every_steps == 0:

@@ -50,8 +50,7 @@ def started(start, tmp_path):
     run.close()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
-    (folder / "candidates").mkdir()
-    products = ("best.h5", "best.json", "candidates/00005.h5", "00005.png", "losses.png")
+    products = ("best.h5", "00005.png", "losses.png")
     figures = ("evolution.png", "evolution.gif")
     events = "events.out.tfevents.1.vm"
     for name in ("checkpoints/00007.npz", "history.csv", events, *products, *figures):

@@ -26,7 +26,6 @@ class RunFolder:
         config: The flags that the run was started with, its data's checksum, versions and device.
         history: The metrics of each step.
         best: Of the generators that were evaluated, the best one.
-        best_record: Which one that is.
         losses: The curves of losses and accuracies.
         evolution: Sample grids side by side.
         animation: All sample grids, one after the other.
@@ -40,12 +39,10 @@ class RunFolder:
         self.config = path / "config.json"
         self.history = path / "history.csv"
         self.best = path / "best.h5"
-        self.best_record = path / "best.json"
         self.losses = path / "losses.png"
         self.evolution = path / "evolution.png"
         self.animation = path / "evolution.gif"
         self.checkpoints = Checkpoints(path / "checkpoints")
-        self._candidates = path / "candidates"
         self._lock = filelock.FileLock(path / "lock")
         self._locked: os.stat_result  # of the lock's file
         self._made: list[Path] = []  # folders that did not exist before
@@ -61,14 +58,6 @@ class RunFolder:
         """The files of the sample grids by their numbers of steps, in ascending order."""
         files = {int(file.stem): file for file in numbered_files(self.path, ".png")}
         return dict(sorted(files.items()))
-
-    def candidate(self, steps: int) -> Path:
-        """The file of the generator after so many steps, which may turn out to be the best."""
-        return self._candidates / f"{steps:05d}.h5"
-
-    def candidates(self) -> list[Path]:
-        """The files of such generators."""
-        return numbered_files(self._candidates, ".h5")
 
     def event_file(self, identifier: str) -> Path:
         """A file for TensorBoard, which recognizes it by its name."""
@@ -98,7 +87,7 @@ class RunFolder:
             ) from None
         except OSError as error:
             raise UserError(f"cannot lock {self._lock.lock_file}: {first_line(error)}") from error
-        for folder in (self.path, self.checkpoints.folder, self._candidates):
+        for folder in (self.path, self.checkpoints.folder):
             remove_partials(folder)
         remove_partials(self.generator.parent, self.generator.name)
 
@@ -170,10 +159,7 @@ class RunFolder:
 
     def _files(self) -> list[Path]:
         """The files of a run that exist here, except config.json."""
-        named = (
-            *(self.history, self.best, self.best_record),
-            *(self.losses, self.evolution, self.animation),
-        )
+        named = (self.history, self.best, self.losses, self.evolution, self.animation)
         existing = [file for file in named if file.exists()]
-        networks = [*self.candidates(), *self.checkpoints.files()]
-        return [*self.grids().values(), *existing, *self.event_files(), *networks]
+        numbered = [*self.grids().values(), *self.checkpoints.files()]
+        return [*numbered, *existing, *self.event_files()]

@@ -33,6 +33,11 @@ History = list[StepRecord]
 Evaluations = dict[int, dict[str, float]]
 
 
+def best_step(evaluations: Evaluations) -> int | None:
+    """The step of the best generator, whose Frechet distance is the lowest; None without any."""
+    return min(evaluations, key=lambda steps: evaluations[steps]["frechet_distance"], default=None)
+
+
 def to_array(history: History) -> np.ndarray:
     """The history as float64 of shape (steps, 5), in the order of `COLUMNS`."""
     return np.array(history, np.float64).reshape(-1, len(COLUMNS))

@@ -26,7 +26,7 @@ Data = tuple[np.ndarray, np.ndarray | None]
 Load = Callable[..., Data]
 
 # Steps from one evaluation to the next on data whose classifier comes with the programs: they take
-# less than 0.5% of a run.
+# less than 1% of a run.
 EVALUATE_INTERVAL = 2500
 
 

@@ -20,11 +20,12 @@ from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
 from common.options import Options
-from common.runs.best import read_best
+from common.images import resolve_show, show_picture
 from common.runs.checkpoints import TrainingState
+from common.runs.history import Evaluations, best_step
 from common.runs.run import Run
 from common.training.callbacks.base import printing
-from common.training.callbacks.best import KeepBest
+from common.training.callbacks.best import SAMPLES, KeepBest
 from common.training.callbacks.curves import DrawCurves
 from common.training.callbacks.grid import SampleGrid
 from common.training.callbacks.health import WatchLosses, WatchNetworks
@@ -84,7 +85,7 @@ def train(
             agree_on=workers.agree_on,
         )
         if workers.is_chief:
-            _finish(state, run, keep_best)
+            _finish(state, run)
     if len(state.history) < options.train_steps:
         _exit_stopped(run, state, stop.signal)
     if show:
@@ -142,7 +143,7 @@ def _callbacks(
         KeepFolder(run),
         # Before TensorBoard and checkpoints, which contain its metrics.
         *([keep_best] if keep_best else []),
-        WatchLosses(state.history, folder),
+        WatchLosses(state.history, state.evaluations, folder.best),
         WatchNetworks(step.generator, step.discriminator, state.noise_input, state.history),
         # Before TensorBoard, which shows the grid, and before the checkpoint of the same step,
         # after which the grid is not drawn again.
@@ -173,7 +174,7 @@ def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
         generator,
         evaluator,
         state.evaluations,
-        run.folder,
+        run.folder.best,
         options.evaluate_interval,
         options.seed,
     )
@@ -188,35 +189,32 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
     return [TensorBoard(state, run.folder, run.options.of_the_run())]
 
 
-def _finish(state: TrainingState, run: Run, keep_best: KeepBest | None) -> None:
+def _finish(state: TrainingState, run: Run) -> None:
     """Writes what a run leaves behind when it ends, or is stopped."""
-    pass
     save_generator(state.step.generator, run.folder.generator)
     if run.folder.grids():  # there are none if a run is stopped early
         draw_evolution(run.folder)
-    if keep_best:
-        if len(state.history) == run.options.train_steps:
-            keep_best.decide()
-        with printing():
-            _print_best(run)
+    _print_best(run, state.evaluations)
 
 
-def _print_best(run: Run) -> None:
-    """Says which generator draws best, by which figures, and how to draw with it."""
-    best, folder = read_best(run.folder), run.folder
+def _print_best(run: Run, evaluations: Evaluations) -> None:
+    """Names the best generator, the metric that decided, and the command that draws with it."""
+    best, folder, last = best_step(evaluations), run.folder, run.options.train_steps
     if best is None:
         return
-    of_last = best.frechet_distances.get(run.options.train_steps)
-    figures = f"Frechet distance {best.frechet_distance:.3g} of {best.samples:,} images"
-    if of_last is None:
-        file, which = folder.best, f" so far: {folder.best}, of step {best.steps}"
-    elif best.steps == run.options.train_steps:
-        file, which = folder.generator, f": {folder.generator}, the last one"
-    else:
-        file, which = folder.best, f": {folder.best}, of step {best.steps}"
-        figures += f"; that of {folder.generator}, the last one, is {of_last:.3g}"
+    distances = {steps: metrics["frechet_distance"] for steps, metrics in evaluations.items()}
+    figures = f"Frechet distance {distances[best]:.3g} of {SAMPLES:,} images"
+    so_far = "" if last in distances else " so far"
+    file, which = folder.best, f"of step {best}"
+    if best == last:
+        file, which = folder.generator, "the last one"
+    elif last in distances:
+        figures += f"; that of {folder.generator}, the last one, is {distances[last]:.3g}"
     draw = command(run.options.program, f"--generator={file}")
-    print(f"best generator{which} ({figures}). Draw with it: {draw}", flush=True)
+    with printing():
+        print(
+            f"best generator{so_far}: {file}, {which} ({figures}). Draw with it: {draw}", flush=True
+        )
 
 
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:

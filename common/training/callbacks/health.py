@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from common.gan.batches import generate
 from common.gan.models import layers_of
-from common.runs.best import read_best
-from common.runs.folder import RunFolder
-from common.runs.history import History, means
+from common.runs.history import Evaluations, History, best_step, means
 from common.training.callbacks.base import StepCallback, printing
 
 # Steps from one look at the networks to the next, and from one look at the losses.
@@ -50,22 +49,24 @@ class WatchLosses(_Watch):
 
     Args:
         history: The history of the run.
-        folder: The run's folder, with the best generator so far.
+        evaluations: The evaluations of the run.
+        best: The file of the best generator so far.
     """
 
     reads_models = False
 
-    def __init__(self, history: History, folder: RunFolder) -> None:
+    def __init__(self, history: History, evaluations: Evaluations, best: Path) -> None:
         super().__init__(LOSS_INTERVAL)
         self.history = history
-        self.folder = folder
+        self.evaluations = evaluations
+        self.best = best
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
         """Checks the discriminator's loss."""
         loss = means(self.history[-WINDOW:]).discriminator_loss
         if steps >= GRACE and loss < LOWEST_LOSS:
-            best = read_best(self.folder)
-            kept = f"; {self.folder.best} is the best so far, of step {best.steps}" if best else ""
+            best = best_step(self.evaluations)
+            kept = f"; {self.best} is the best so far, of step {best}" if best else ""
             self._warn(
                 steps,
                 "the discriminator wins",
