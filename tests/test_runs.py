@@ -2,24 +2,21 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import dcgan_mnist
 from common import device
 from common.cli import Parser
 from common.data import MNIST
 from common.errors import UserError
 from common.runs.folder import RunFolder
 from common.training.start import start_run
-from common.training.train import train
 from conftest import ROOT
 from processes import HANG_SECONDS, spawn
 
@@ -28,26 +25,23 @@ from processes import HANG_SECONDS, spawn
 def start(tmp_path, small_data):
     """Opens a run on small data with the flags given; what is opened is closed in the end."""
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    runs = []
+    with ExitStack() as opened:
 
-    def open_run(*flags, data="set.npz"):
-        data_flags = [f"--data={tmp_path / data}"] if data else []
-        flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
-        run = start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags))
-        runs.append(run)
-        return run
+        def open_run(*flags, data="set.npz"):
+            opened.close()  # the run before
+            data_flags = [f"--data={tmp_path / data}"] if data else []
+            flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
+            options = Parser("dcgan_mnist", "").options(flags)
+            return opened.enter_context(start_run("dcgan_mnist", options))
 
-    yield open_run
-    for run in runs:
-        run.close()
+        yield open_run
 
 
 @pytest.fixture
 def started(start, tmp_path):
     """The folder of a run that has reached step 7."""
     run = start("--seed=3", "--batch-size=8", "--train-steps=20")
-    run.claim()
-    run.close()
+    run.begin()
     folder = tmp_path / "runs" / "dcgan_mnist"
     (folder / "checkpoints").mkdir()
     products = ("best.h5", "00005.png", "losses.png")
@@ -67,7 +61,7 @@ def contents(folder):
 
 
 def test_the_folder_explains_itself(start, tmp_path):
-    start("--seed=3", "--batch-size=8").claim()
+    start("--seed=3", "--batch-size=8").begin()
     config = json.loads((tmp_path / "runs" / "dcgan_mnist" / "config.json").read_text())
     assert config["flags"] == {
         "train_steps": 40000,
@@ -84,24 +78,9 @@ def test_the_folder_explains_itself(start, tmp_path):
         "tensorboard": False,
         "seed": 3,
     }
-    assert config["command"] == {
-        "generator": None,
-        "evaluate": False,
-        "samples": None,
-        "interpolate": None,
-        "output": None,
-        "export": None,
-        "figures": False,
-        "log_interval": 100,
-        "quiet": False,
-        "outdir": str(tmp_path / "runs"),
-        "resume": False,
-        "overwrite": False,
-        "show": None,
-        "strategy": "none",
-        "devices": None,
-        "worker_timeout": 120,
-    }
+    runs = tmp_path / "runs"
+    data = f"--data={tmp_path / 'set.npz'}"
+    assert config["command"] == [f"--outdir={runs}", data, "--seed=3", "--batch-size=8"]
     assert config["versions"].keys() >= {"python", "tensorflow", "keras", "numpy"}
     assert config["versions"]["python"] == sys.version.split()[0]
     assert config["device"]
@@ -112,8 +91,7 @@ def test_the_folder_explains_itself(start, tmp_path):
 def test_the_projects_own_data_is_found_where_the_project_is(start):
     """Whatever its folder was called when the run began: config.json can go along with it."""
     run = start("--seed=3", data=None)
-    run.claim()
-    run.close()
+    run.begin()
     config = json.loads(run.folder.config.read_text())
     assert config["flags"]["data"] == "data/mnist.npz"
     assert start("--resume", data=None).options.data == MNIST
@@ -139,10 +117,9 @@ def test_a_faster_way_is_named(start, tmp_path, capsys, monkeypatch, section, fl
     run = start("--seed=1")
     percent = re.search(r"\n--engine compiled.* takes about (\d+)% of", capsys.readouterr().out)[1]
     assert float(percent) == pytest.approx(100 * fast / slow, abs=2)
-    run.claim()
-    run.close()
+    run.begin()
     for chosen in ("--resume", "--overwrite --engine=train_on_batch"):
-        start(*chosen.split()).close()
+        start(*chosen.split())
         assert "of the time here" not in capsys.readouterr().out
 
 
@@ -167,7 +144,7 @@ def test_a_generator_from_elsewhere_is_not_overwritten_by_accident(start, tmp_pa
     (tmp_path / "runs" / "dcgan_mnist.h5").write_text("precious")
     with pytest.raises(UserError, match=r"dcgan_mnist.h5 is there already: move it away"):
         start()
-    start("--overwrite").claim()
+    start("--overwrite").begin()
     assert (
         tmp_path / "runs" / "dcgan_mnist.h5"
     ).read_text() == "precious"  # until there is a new one
@@ -189,7 +166,7 @@ def test_overwrite_starts_afresh(start, started):
         (started / name).write_text("mine")
     run = start("--overwrite", "--seed=4")
     assert (started / "00005.png").exists()  # nothing is lost while the run may still not begin
-    run.claim()
+    run.begin()
     assert contents(started).keys() == {"config.json", "lock", *mine}
     assert json.loads((started / "config.json").read_text())["flags"]["seed"] == 4
 
@@ -202,7 +179,7 @@ def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
     assert run.options.save_interval == 3
     assert run.options.data == tmp_path / "set.npz"
     before = contents(started)
-    run.claim()
+    run.begin()
     after = contents(started)
     config = json.loads(after.pop("config.json"))
     config_before = json.loads(before.pop("config.json"))
@@ -211,21 +188,6 @@ def test_resume_takes_what_is_not_given_from_the_run(start, started, tmp_path):
         {name: config_before[name] for name in ("versions", "device", "git_commit")}
     ]
     assert after == before
-
-
-def test_runs_of_earlier_versions_may_go_on(start, started):
-    """Which did not know `--tensorboard`; and it may be asked for now."""
-    file = started / "config.json"
-    config = json.loads(file.read_text())
-    del config["flags"]["tensorboard"]
-    file.write_text(json.dumps(config))
-    run = start("--resume")
-    assert run.options.tensorboard is False
-    run.close()
-    run = start("--resume", "--tensorboard")
-    assert run.options.tensorboard is True
-    run.claim()
-    assert json.loads(file.read_text())["flags"]["tensorboard"] is True
 
 
 def test_train_steps_may_grow(start, started):
@@ -322,16 +284,15 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
 
 
 def train_until_killed(*flags):
-    run = start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags))
-    print("locked", flush=True)
-    time.sleep(HANG_SECONDS)
-    run.close()
+    with start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags)):
+        print("locked", flush=True)
+        time.sleep(HANG_SECONDS)
 
 
 def test_what_never_began_leaves_nothing_behind(tmp_path):
     folder = RunFolder(tmp_path / "a" / "b" / "dcgan_mnist")
-    folder.acquire()
-    folder.release()
+    with folder.locked():
+        pass
     assert not list(tmp_path.iterdir())
 
 
@@ -346,44 +307,3 @@ def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
     other.kill()
     other.wait()
     start()
-
-
-class Replace(keras.callbacks.Callback):
-    """Puts another run's folder in place of a run's, in one of its events."""
-
-    def __init__(self, event, folder, ended):
-        super().__init__()
-        self.folder, self.ended = folder, ended
-        setattr(self, event, self.replace)
-
-    def replace(self, number=None, logs=None):
-        """In the third step, or at the end."""
-        if number == 2 or not isinstance(number, int):
-            shutil.rmtree(self.folder.path)
-            self.folder.acquire()
-            self.folder.config.write_text("another run")
-            if self.ended:
-                self.folder.release()
-
-
-@pytest.mark.parametrize("ended", [False, True])
-@pytest.mark.parametrize("event", ["on_train_batch_begin", "on_train_batch_end", "on_train_end"])
-def test_nothing_is_written_to_a_folder_that_is_replaced(
-    tmp_path, small_data, monkeypatch, capsys, event, ended
-):
-    """Not in an event that follows: not a checkpoint, nor a grid, nor the generator at the end."""
-    other = RunFolder(tmp_path / "dcgan_mnist")
-    monkeypatch.setattr(
-        dcgan_mnist, "train", lambda *args: train(*args, callbacks=[Replace(event, other, ended)])
-    )
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    places = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}"]
-    with pytest.raises(SystemExit) as stopped:
-        dcgan_mnist.main([*places, "--batch-size=4", "--train-steps=6", "--save-interval=3"])
-    other.release()
-    assert stopped.value.code == 2
-    why = "holds another run: nothing more is" if ended else "another process is training in"
-    assert why in capsys.readouterr().err
-    assert sorted(tmp_path.iterdir()) == [other.path, tmp_path / "set.npz"]
-    assert {path.name for path in other.path.iterdir()} == {"config.json", "lock"}
-    assert other.config.read_text() == "another run"

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import signal
 import stat
 import time
@@ -148,35 +147,6 @@ def test_a_signal(uninterrupted, number):
     folder = expected.parent / f"signal-{number}"
     assert 4 <= stopped_by(folder, (*FLAGS, *QUICK), "3: ", number) < 24
     assert run(folder, "dcgan_mnist", "--resume")[::2] == (0, "")
-    assert_same_run(folder, expected, "dcgan_mnist")
-
-
-@pytest.mark.parametrize(
-    "what",
-    [
-        "",
-        pytest.param("dcgan_mnist/lock", marks=pytest.mark.slow),
-        pytest.param("dcgan_mnist/config.json", marks=pytest.mark.slow),
-    ],
-)
-def test_a_folder_that_is_deleted_meanwhile(uninterrupted, what):
-    """What a resumption needs is written again."""
-    expected = uninterrupted("dcgan_mnist", *QUICK)
-    folder = expected.parent / f"deleted-{len(what)}"
-    process = spawn(folder, slowly, *FLAGS, *QUICK)
-    process.wait_for_line("3: ")
-    if what:
-        (folder / what).unlink()
-    else:
-        # in one go, because the run makes it again at once
-        shutil.rmtree((folder / "dcgan_mnist").rename(folder / "deleted"))
-    process.wait_for_line("7: ")  # after a checkpoint
-    second = run(folder, "dcgan_mnist", *FLAGS, "--overwrite")
-    assert second[0] == 2
-    assert "another process is training in" in second[2]
-    process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert run(folder, "dcgan_mnist", "--resume")[0] == 0
     assert_same_run(folder, expected, "dcgan_mnist")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,9 +42,6 @@ class RunFolder:
         self.evolution = path / "evolution.png"
         self.animation = path / "evolution.gif"
         self.checkpoints = Checkpoints(path / "checkpoints")
-        self._lock = filelock.FileLock(path / "lock")
-        self._locked: os.stat_result  # of the lock's file
-        self._made: list[Path] = []  # folders that did not exist before
 
     def __str__(self) -> str:
         return str(self.path)
@@ -67,70 +63,41 @@ class RunFolder:
         """The files for TensorBoard."""
         return list(self.path.glob(self.event_file("*").name))
 
-    def acquire(self) -> None:
-        """Makes sure that this process can write the run's files, and that no other one does.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing the run's files, and checks that this one can.
 
-        Raises:
-            UserError: The folder cannot be written, or another process is training in it.
+        If no run has begun when the context ends, nothing is left behind.
         """
-        self._made = [path for path in (self.path, *self.path.parents) if not os.path.exists(path)]
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         check_writable(self.generator)
         check_writable(self.config)
+        # the system releases the lock when the process ends, even if it is killed
+        lock = filelock.FileLock(self.path / "lock")
         try:
-            # the system releases the lock when the process ends, in whatever way
-            self._lock.acquire(timeout=0)
-            self._locked = os.stat(self._lock.lock_file)
+            lock.acquire(timeout=0)
         except filelock.Timeout:
             raise UserError(
                 f"another process is training in {self}: wait for it to end, or give another "
                 "--outdir"
             ) from None
         except OSError as error:
-            raise UserError(f"cannot lock {self._lock.lock_file}: {first_line(error)}") from error
-        for folder in (self.path, self.checkpoints.folder):
-            remove_partials(folder)
-        remove_partials(self.generator.parent, self.generator.name)
-
-    def keep(self) -> bool:
-        """Locks the folder again if it, or the lock, has been deleted or replaced meanwhile.
-
-        Returns:
-            Whether it has.
-
-        Raises:
-            UserError: Another process has begun to train in it.
-        """
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.stat(self._lock.lock_file), self._locked):
-                return False
-        self._lock = filelock.FileLock(self.path / "lock")
-        self.acquire()
-        return True
-
-    def release(self) -> None:
-        """Lets other processes write here. Where no run has begun, nothing is left behind."""
-        if not self.config.exists() and self._lock.is_locked:
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            for folder in self._made:
-                with suppress(OSError):  # it is not empty
-                    folder.rmdir()
-        self._lock.release()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes from writing here while the context is open."""
-        self.acquire()
+            raise UserError(f"cannot lock {lock.lock_file}: {first_line(error)}") from error
         try:
+            for folder in (self.path, self.checkpoints.folder):
+                remove_partials(folder)
+            remove_partials(self.generator.parent, self.generator.name)
             yield
         finally:
-            self.release()
+            if not self.config.exists():
+                Path(lock.lock_file).unlink(missing_ok=True)
+                for folder in made:
+                    with suppress(OSError):  # it is not empty
+                        folder.rmdir()
+            lock.release()
 
     def refuse_to_overwrite(self) -> None:
-        """Checks that there is nothing that a new run would replace.
-
-        Raises:
-            UserError: There is.
-        """
+        """Refuses a folder in which there is something that a new run would replace."""
         if self.config.exists() or self.checkpoints.files():
             raise UserError(
                 f"{self} holds a run that has reached step {self.checkpoints.steps()}: add "
@@ -147,9 +114,6 @@ class RunFolder:
         """Removes the files of an earlier run, except its generator, which is replaced later.
 
         config.json goes last, so that until then the run can be recognized.
-
-        Raises:
-            UserError: A file cannot be removed.
         """
         for file in [*self._files(), self.config]:
             try:

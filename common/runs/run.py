@@ -68,7 +68,7 @@ class Run:
         """What distinguishes this run from others."""
         return fixed(self.options.of_the_run()) | {"data_sha256": self.data_sha256}
 
-    def claim(self) -> None:
+    def begin(self) -> None:
         """Makes the folder this run's own, once the run has shown that it can take a step."""
         earlier = []
         if self.options.resume:

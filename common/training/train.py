@@ -20,7 +20,6 @@ from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
 from common.options import Options
-from common.images import resolve_show, show_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.history import Evaluations, best_step
 from common.runs.run import Run
@@ -30,7 +29,7 @@ from common.training.callbacks.curves import DrawCurves
 from common.training.callbacks.grid import SampleGrid
 from common.training.callbacks.health import WatchLosses, WatchNetworks
 from common.training.callbacks.progress import progress
-from common.training.callbacks.saving import KeepFolder, SaveState
+from common.training.callbacks.saving import BeginRun, SaveState
 from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
 from common.training.compiled import CompiledStep
 from common.training.distribution import DistributedStep
@@ -140,7 +139,7 @@ def _callbacks(
         # Before everything that takes time.
         *stack.enter_context(show_progress),
         # Before everything that writes to the folder.
-        KeepFolder(run),
+        BeginRun(run),
         # Before TensorBoard and checkpoints, which contain its metrics.
         *([keep_best] if keep_best else []),
         WatchLosses(state.history, state.evaluations, folder.best),

@@ -1,8 +1,6 @@
-"""Keeping the run's folder, and saving the state of the run."""
+"""Beginning a run, and saving its state."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import keras
 
@@ -12,11 +10,11 @@ from common.runs.run import Run
 from common.training.callbacks.base import StepCallback
 
 
-class KeepFolder(keras.callbacks.Callback):
-    """Sees to it that the folder is this run's whenever the callbacks after this one may write.
+class BeginRun(keras.callbacks.Callback):
+    """Makes the folder the run's own after its first step, and not before.
 
-    It becomes the run's own after the first step, and not before: so neither a batch too large for
-    the memory nor a loss that is NaN from the start destroys an earlier run.
+    So neither a batch too large for the memory nor a loss that is NaN from the start destroys an
+    earlier run.
 
     Args:
         run: The run.
@@ -25,24 +23,13 @@ class KeepFolder(keras.callbacks.Callback):
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.run = run
-        self._claimed = False
+        self._begun = False
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Keeps the folder, and claims it after the first step."""
-        pass
-        if not self._claimed:
-            self.run.claim()
-            self._claimed = True
-
-    def keep(self, number: Any = None, logs: dict[str, float] | None = None) -> None:
-        """Keeps the folder.
-
-        Raises:
-            UserError: It has become another run's.
-        """
-        pass
-
-    on_train_batch_begin = on_epoch_end = on_train_end = keep
+        """Begins the run."""
+        if not self._begun:
+            self.run.begin()
+            self._begun = True
 
 
 class SaveState(StepCallback):
