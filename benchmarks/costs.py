@@ -65,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "dcgan_mnist")
         noise_input = step.latent.draw(step.rng, 16)
-        state = TrainingState(step, noise_input, {})
+        state = TrainingState(step, noise_input)
         state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
         curves = LossCurves(folder.name, state.history, folder.losses)
         health = WatchNetworks(step.generator, step.discriminator, noise_input, state.history)

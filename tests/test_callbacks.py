@@ -8,7 +8,7 @@ import pytest
 from matplotlib import image as mpl_image
 
 from common.runs.folder import RunFolder
-from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.output import SampleGrid
 from common.training.callbacks.stopping import StopOnSignal
 from common.training.loop import run_steps
 from conftest import randomized, tiles
@@ -31,7 +31,7 @@ def test_signals_that_are_ignored_stay_so():
 @pytest.mark.parametrize("early", [3, 4])
 def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, monkeypatch, early):
     """And an early one; each once."""
-    monkeypatch.setattr("common.training.callbacks.grid.EARLY", early)
+    monkeypatch.setattr("common.training.callbacks.output.EARLY", early)
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
     noise_input = step.latent.draw(rng, 16)

@@ -19,7 +19,7 @@ import conftest
 import dcgan_mnist
 from common.options import ENGINES
 from common.runs.folder import RunFolder
-from common.training.callbacks.grid import SampleGrid
+from common.training.callbacks.output import SampleGrid
 from common.training.callbacks.progress import LogLine
 from common.training.loop import run_steps
 from conftest import ENVIRONMENT, ROOT, randomized, tiles

@@ -11,7 +11,6 @@ import json
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,29 +23,21 @@ from common.runs.history import Evaluations, History, from_array, to_array
 KEPT = 2
 
 
-class OtherNetworksError(Exception):
-    """A checkpoint is of other networks than the program's; the message says how they differ."""
-
-
 class TrainingState:
     """All that a run needs in order to resume as if nothing had happened.
 
     Args:
         step: Holds both networks, both optimizers and the random generator.
         noise_input: The generator's inputs for the sample grids.
-        identity: What makes it this run and no other; anything that JSON can hold.
 
     Attributes:
         history: A record for each step so far; its length is the number of steps taken.
-        evaluations: The metrics of evaluations on the way, by the number of steps taken.
+        evaluations: The metrics of evaluations during training, by the number of steps taken.
     """
 
-    def __init__(
-        self, step: AlternatingStep, noise_input: list[np.ndarray], identity: dict[str, Any]
-    ) -> None:
+    def __init__(self, step: AlternatingStep, noise_input: list[np.ndarray]) -> None:
         self.step = step
         self.noise_input = noise_input
-        self.identity = identity
         self.history: History = []
         self.evaluations: Evaluations = {}
 
@@ -72,48 +63,38 @@ class TrainingState:
         arrays["history"] = to_array(self.history)
         arrays["evaluations"] = np.array(json.dumps(self.evaluations))
         arrays["rng"] = np.array(json.dumps(self.step.rng.bit_generator.state))
-        arrays["identity"] = np.array(json.dumps(self.identity))
         return arrays
 
+    def check_finite(self) -> None:
+        """Ends the run if the state holds NaN or infinity, before anything of it is written."""
+        for name, array in self.arrays().items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                steps, owner = len(self.history), name.split("/")[0]
+                raise diverged(f"after {steps} steps {owner} holds NaN or infinity")
+
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
-        """Restores a state from `arrays`, all of it or nothing.
-
-        Raises:
-            OtherNetworksError: It is of other networks.
-            ValueError: It is of another run.
-        """
-        if json.loads(str(arrays["identity"])) != self.identity:
-            raise ValueError("it is of another run")
-        self._check_shapes(arrays)
-        table = arrays["history"]
-        if table.dtype != np.float64 or table.ndim != 2 or not np.isfinite(table).all():
-            raise ValueError("its history is none")
-        history = from_array(table)
-        evaluations = {
-            int(steps): {name: float(metric) for name, metric in metrics.items()}
-            for steps, metrics in json.loads(str(arrays["evaluations"])).items()
-        }
-        rng_state = json.loads(str(arrays["rng"]))
-        type(self.step.rng.bit_generator)(0).state = rng_state  # raises if it is none
-
-        for owner, variables in self._variables().items():
-            for i, variable in enumerate(variables):
-                variable.assign(arrays[f"{owner}/{i}"])
-        for i, array in enumerate(self.noise_input):
-            array[...] = arrays[f"noise_input/{i}"]
-        self.step.rng.bit_generator.state = rng_state
-        self.history[:] = history
-        self.evaluations.clear()
-        self.evaluations.update(evaluations)
-
-    def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
+        """Restores the state that `arrays` gave, if it is of the same networks."""
         own = self.arrays()
         for name in [*own, *arrays]:
             expected, found = (
                 state[name].shape if name in state else "nothing" for state in (own, arrays)
             )
             if name != "history" and expected != found:
-                raise OtherNetworksError(f"{name}: {expected} expected, {found} found")
+                raise UserError(
+                    f"the run's checkpoint is of other networks than this program's ({name}: "
+                    f"{expected} expected, {found} found): resume it with the program that "
+                    "started it, or give another --outdir"
+                )
+        for owner, variables in self._variables().items():
+            for i, variable in enumerate(variables):
+                variable.assign(arrays[f"{owner}/{i}"])
+        for i, array in enumerate(self.noise_input):
+            array[...] = arrays[f"noise_input/{i}"]
+        self.step.rng.bit_generator.state = json.loads(str(arrays["rng"]))
+        self.history[:] = from_array(arrays["history"])
+        evaluations = json.loads(str(arrays["evaluations"]))
+        self.evaluations.clear()
+        self.evaluations.update({int(steps): found for steps, found in evaluations.items()})
 
 
 class Checkpoints:
@@ -135,51 +116,25 @@ class Checkpoints:
         return max(map(_steps, self.files()), default=0)
 
     def save(self, state: TrainingState) -> None:
-        """Saves a state and removes all but the newest checkpoints.
-
-        Raises:
-            UserError: The file cannot be written, or weights are no longer finite.
-        """
-        arrays = state.arrays()
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                steps, owner = len(state.history), name.split("/")[0]
-                raise diverged(f"after {steps} steps {owner} holds NaN or infinity")
-        write_file(self.folder / f"{len(state.history):05d}.npz", packed(arrays))
+        """Saves a state and removes all but the newest checkpoints."""
+        state.check_finite()
+        write_file(self.folder / f"{len(state.history):05d}.npz", packed(state.arrays()))
         # those of later steps are damaged: otherwise this run would have been resumed from them
         kept = [file for file in self.files() if _steps(file) <= len(state.history)][:KEPT]
         for file in set(self.files()) - set(kept):
             with suppress(OSError):  # one too many does no harm
                 file.unlink()
 
-    def restore(self, state: TrainingState) -> None:
-        """Restores the newest checkpoint that can be read; if there is none, changes nothing.
-
-        Raises:
-            UserError: There are checkpoints, but all are damaged, or one cannot be read now, or
-                holds other networks.
-        """
+    def newest(self) -> dict[str, np.ndarray]:
+        """The arrays of the newest checkpoint that can be read; nothing if there is none."""
         files = self.files()
         for file in files:
             try:
-                content = file.read_bytes()
-            except OSError as error:
-                raise UserError(f"checkpoint {file} cannot be read: {error.strerror}") from error
-            try:
-                arrays = unpacked(content)
-                if len(arrays["history"]) != _steps(file):
-                    raise ValueError("it is of another step")
-                state.restore(arrays)
-                return
-            except OtherNetworksError as error:
-                raise UserError(
-                    f"checkpoint {file} is of other networks than this program's ({error}): resume "
-                    "it with the program that started it, or give another --outdir"
-                ) from error
-            except Exception as error:  # whatever damage can make NumPy raise
+                return unpacked(file.read_bytes())
+            except Exception as error:  # damage can make NumPy raise any
                 print(
-                    f"warning: checkpoint {file} is damaged ({first_line(error)}): trying the one "
-                    "before",
+                    f"warning: checkpoint {file} cannot be read ({first_line(error)}): trying the "
+                    "one before",
                     file=sys.stderr,
                 )
         if files:
@@ -187,6 +142,7 @@ class Checkpoints:
                 f"no checkpoint in {self.folder} can be read: put one back, or add --overwrite to "
                 "delete the run and start a new one"
             )
+        return {}
 
 
 def _steps(file: Path) -> int:

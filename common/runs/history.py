@@ -59,11 +59,7 @@ def means(history: History) -> StepRecord:
 
 
 def write_history(file: Path, history: History, evaluations: Evaluations) -> None:
-    """Writes a history as a table: a line for each step, empty cells where nothing was evaluated.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Writes a history as a table: a line for each step, with its evaluation, if there was one."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     evaluated = list(next(iter(evaluations.values()), ()))
@@ -78,22 +74,16 @@ def write_history(file: Path, history: History, evaluations: Evaluations) -> Non
 
 
 def read_history(file: Path) -> History:
-    """Reads a history from a table.
-
-    Raises:
-        UserError: The file cannot be read, is no such table, or holds no steps.
-    """
+    """Reads a history from a table."""
     try:
-        table = csv.DictReader(file.read_bytes().decode().splitlines())
-        rows = [StepRecord(*(float(row[name]) for name in COLUMNS)) for row in table]
-        if not np.isfinite(rows).all():
-            raise ValueError("not all metrics are finite")
+        table = csv.DictReader(file.read_text().splitlines())
+        history = [StepRecord(*(float(row[name]) for name in COLUMNS)) for row in table]
     except OSError as error:
         raise UserError(
             f"{file} cannot be read ({error.strerror}): train first, or give the --outdir of a run"
         ) from error
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{file} is no history of a run: {first_line(error)}") from error
-    if not rows:
+    if not history:
         raise UserError(f"{file} holds no steps to draw: train first")
-    return rows
+    return history

@@ -16,7 +16,6 @@ from common.evaluation.evaluate import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import Latent, RealImages
 from common.gan.models import lowest_pixel
-from common.gan.saving import save_generator
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
 from common.options import Options
@@ -25,15 +24,12 @@ from common.runs.history import Evaluations, best_step
 from common.runs.run import Run
 from common.training.callbacks.base import printing
 from common.training.callbacks.best import SAMPLES, KeepBest
-from common.training.callbacks.curves import DrawCurves
-from common.training.callbacks.grid import SampleGrid
 from common.training.callbacks.health import WatchLosses, WatchNetworks
+from common.training.callbacks.output import DrawFigures, SampleGrid, SaveState
 from common.training.callbacks.progress import progress
-from common.training.callbacks.saving import BeginRun, SaveState
 from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
 from common.training.compiled import CompiledStep
 from common.training.distribution import DistributedStep
-from common.training.figures import LossCurves, draw_evolution
 from common.training.loop import run_steps
 
 
@@ -65,7 +61,7 @@ def train(
         labels = run.y_train if Latent.of(models[0]).conditional else None
         real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
         step = make_step(models, real, run.rng, options)
-        state = TrainingState(step, noise_input, run.identity)
+        state = TrainingState(step, noise_input)
         if options.resume:
             _restore(state, run)
         keep_best = _keep_best(state, run)
@@ -84,7 +80,7 @@ def train(
             agree_on=workers.agree_on,
         )
         if workers.is_chief:
-            _finish(state, run)
+            _print_best(run, state.evaluations)
     if len(state.history) < options.train_steps:
         _exit_stopped(run, state, stop.signal)
     if show:
@@ -105,9 +101,10 @@ def make_step(
 
 def _restore(state: TrainingState, run: Run) -> None:
     """Restores the newest checkpoint, which all workers get from the chief."""
-    if run.workers.is_chief:
-        run.folder.checkpoints.restore(state)
-    state.restore(unpacked(run.workers.from_chief(packed(state.arrays()))))
+    newest = run.folder.checkpoints.newest() if run.workers.is_chief else {}
+    arrays = unpacked(run.workers.from_chief(packed(newest)))
+    if arrays:  # a run that was stopped before its first checkpoint starts again
+        state.restore(arrays)
     taken = len(state.history)
     if taken < run.options.train_steps:
         print(f"{run.folder}: resumed after {taken} steps", flush=True)
@@ -127,9 +124,6 @@ def _callbacks(
     diverged = StopOnDivergence()
     if not run.workers.is_chief:
         return [diverged]
-    save = SaveState(state, run, options.checkpoint_interval or options.save_interval)
-    if state.history:
-        save.write_history()  # without steps that an older checkpoint has yet to take again
     force_lines = "log_interval" in options.given
     show_progress = progress(
         run.name, options.train_steps, options.log_interval, force_lines, state.history
@@ -138,19 +132,17 @@ def _callbacks(
         diverged,
         # Before everything that takes time.
         *stack.enter_context(show_progress),
-        # Before everything that writes to the folder.
-        BeginRun(run),
-        # Before TensorBoard and checkpoints, which contain its metrics.
+        # Before everything that writes to the folder, which is the run's own from then on.
+        SaveState(state, run, options.checkpoint_interval or options.save_interval),
+        # Before those that read its metrics.
         *([keep_best] if keep_best else []),
         WatchLosses(state.history, state.evaluations, folder.best),
         WatchNetworks(step.generator, step.discriminator, state.noise_input, state.history),
-        # Before TensorBoard, which shows the grid, and before the checkpoint of the same step,
-        # after which the grid is not drawn again.
+        # Before TensorBoard, which shows the grid.
         SampleGrid(step.generator, state.noise_input, folder.grid, options.save_interval),
         *_tensorboard_callbacks(state, run),
-        save,
-        # Last, because curves can be drawn from the history at any time.
-        DrawCurves(LossCurves(run.name, state.history, folder.losses)),
+        # Last, because figures can be drawn from the folder at any time.
+        DrawFigures(folder, state.history),
     ]
 
 
@@ -186,14 +178,6 @@ def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbac
     from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
     return [TensorBoard(state, run.folder, run.options.of_the_run())]
-
-
-def _finish(state: TrainingState, run: Run) -> None:
-    """Writes what a run leaves behind when it ends, or is stopped."""
-    save_generator(state.step.generator, run.folder.generator)
-    if run.folder.grids():  # there are none if a run is stopped early
-        draw_evolution(run.folder)
-    _print_best(run, state.evaluations)
 
 
 def _print_best(run: Run, evaluations: Evaluations) -> None:

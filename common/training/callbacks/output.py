@@ -1,0 +1,136 @@
+"""What a run writes as it goes: its state, the generator, sample grids and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from common.gan.batches import generate
+from common.gan.saving import save_generator
+from common.images import image_grid, save_picture
+from common.runs.checkpoints import TrainingState
+from common.runs.folder import RunFolder
+from common.runs.history import History, write_history
+from common.runs.run import Run
+from common.training.callbacks.base import StepCallback
+from common.training.figures import LossCurves, draw_evolution
+
+# Steps until a first grid, for a first try that lasts a few minutes.
+EARLY = 100
+
+
+class SaveState(StepCallback):
+    """Saves checkpoints with the history beside them, and at each save interval the generator.
+
+    It also makes the folder the run's own, after the first step and not before. So neither a batch
+    too large for the memory nor a loss that is NaN from the start destroys an earlier run.
+
+    Args:
+        state: The state of the run.
+        run: The run.
+        every_steps: Steps from one checkpoint to the next.
+    """
+
+    def __init__(self, state: TrainingState, run: Run, every_steps: int) -> None:
+        super().__init__(every_steps)
+        self.state = state
+        self.run = run
+        self.folder = run.folder
+        self._begun = self._due = False
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        """Begins the run after its first step."""
+        if not self._begun:
+            self.run.begin()
+            self._begun = True
+        super().on_train_batch_end(batch, logs)
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Notes that a checkpoint is due.
+
+        It is written before the next step, when all callbacks have done what belongs to this one.
+        """
+        self._due = True
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves the state, if that is due."""
+        if self._due:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Saves the generator, so that one can draw with it while the training goes on."""
+        self.state.check_finite()
+        save_generator(self.state.step.generator, self.folder.generator)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Saves everything, also where the run is stopped."""
+        if self.state.history:
+            self._save()
+            save_generator(self.state.step.generator, self.folder.generator)
+
+    def _save(self) -> None:
+        # first, because a history without a checkpoint shows that one has been removed
+        self.folder.checkpoints.save(self.state)
+        write_history(self.folder.history, self.state.history, self.state.evaluations)
+        self._due = False
+
+
+class SampleGrid(StepCallback):
+    """Draws images of the same noise at each save interval and at the end (figure 4.2.2).
+
+    And once after `EARLY` steps.
+
+    Args:
+        generator: The generator.
+        noise_input: Its inputs, `[noise]` or `[noise, labels]`.
+        file: Gives the PNG file of the grid after some number of steps.
+        every_steps: The save interval.
+    """
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        noise_input: list[np.ndarray],
+        file: Callable[[int], Path],
+        every_steps: int,
+    ) -> None:
+        super().__init__(every_steps)
+        self.generator = generator
+        self.noise_input = noise_input
+        self.file = file
+
+    def acts_after(self, steps: int) -> bool:
+        """At each save interval, at the end, and once before."""
+        return super().acts_after(steps) or steps == EARLY
+
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Draws a grid."""
+        grid = image_grid(generate(self.generator, self.noise_input))
+        save_picture(grid, self.file(steps))
+
+
+class DrawFigures(keras.callbacks.Callback):
+    """Draws the curves at each save interval, and at the end all grids side by side.
+
+    Args:
+        folder: The run's folder.
+        history: The history of the run.
+    """
+
+    def __init__(self, folder: RunFolder, history: History) -> None:
+        super().__init__()
+        self.folder = folder
+        self.curves = LossCurves(folder.name, history, folder.losses)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Draws the curves so far."""
+        self.curves.draw()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Draws everything, also where the run is stopped."""
+        self.curves.draw()
+        if self.folder.grids():  # there are none if a run is stopped early
+            draw_evolution(self.folder)
