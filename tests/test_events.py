@@ -148,7 +148,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
     """From a state: metrics after so many steps; not a grid that is ahead of it."""
     models = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
-    state = TrainingState(step, step.latent.draw(rng, 16), {})
+    state = TrainingState(step, step.latent.draw(rng, 16))
 
     class Evaluates(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -159,7 +159,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
         (tmp_path / f"{steps:05d}.png").write_bytes(
             (ROOT / "docs/results/cgan_digits.png").read_bytes()
         )
-    flags = {"seed": None, "batch_size": 4, "data": "letters.npz"}
+    flags = {"seed": None, "batch_size": 4, "data": "letters"}
     board = TensorBoard(state, RunFolder(tmp_path), flags)
     run_steps(models[2], step, state.history, [Evaluates(), board], train_steps=5, save_interval=5)
     steps, distances = scalars(reader(tmp_path), "evaluation/frechet_distance")
@@ -167,7 +167,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
     assert sorted(images(reader(tmp_path))) == [2, 4]
     assert hyper_parameters(tmp_path) == {
         "batch_size": 4,
-        "data": "letters.npz",
+        "data": "letters",
         "learning_rate/discriminator": pytest.approx(2e-4),
         "learning_rate/adversarial": pytest.approx(1e-4),
     }

@@ -18,7 +18,7 @@ from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
 from common.gan.batches import num_classes
-from common.options import Options, fixed, restored_flags
+from common.options import Options, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
 
@@ -62,11 +62,6 @@ class Run:
         """The number of classes of the data set, for a GAN with labels."""
         assert self.y_train is not None
         return num_classes(self.y_train)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What distinguishes this run from others."""
-        return fixed(self.options.of_the_run()) | {"data_sha256": self.data_sha256}
 
     def begin(self) -> None:
         """Makes the folder this run's own, once the run has shown that it can take a step."""

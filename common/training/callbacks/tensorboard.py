@@ -1,15 +1,16 @@
 """Events for TensorBoard.
 
-Everything in an event file is also in the run's state and folder. So a resumed run writes all of it
-again, and no step is missing or doubled.
+All that an event file holds is in the run's state and folder, too. So a resumed run writes all of
+it again in place of the earlier files, and no step is missing or doubled. `tf.summary` cannot do
+that: it gives every event the present time, and cannot tell a TensorBoard that has read the
+earlier files to forget them.
 """
 
 from __future__ import annotations
 
-import io
 import socket
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-from tensorboard.plugins.image.metadata import create_summary_metadata
-from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from common.errors import UserError, first_line
 from common.runs.checkpoints import TrainingState
@@ -45,35 +41,32 @@ class TensorBoard(keras.callbacks.Callback):
     """Writes the event file of a run: metrics of each step, evaluations, grids, flags.
 
     Metrics of a step have the number that it has in the log and in history.csv. Grids and
-    evaluations, which show the models after so many steps, have that number of steps.
+    evaluations, which show the models after a number of steps, have that number.
 
     Keras's own callback of this name counts steps anew in each process.
 
     Args:
         state: The state of the run.
         folder: The run's folder, with the grids.
-        hyper_parameters: The flags of the run: booleans, numbers and strings.
+        flags: The flags of the run: booleans, numbers and strings.
     """
 
-    def __init__(
-        self, state: TrainingState, folder: RunFolder, hyper_parameters: dict[str, Any]
-    ) -> None:
+    def __init__(self, state: TrainingState, folder: RunFolder, flags: dict[str, Any]) -> None:
         super().__init__()
         self.state = state
         self.folder = folder
-        self.hyper_parameters = hyper_parameters
-        self._writer: tf.io.TFRecordWriter | None = None
+        self.flags = flags
+        self._writer: Any = None
         self._written_steps = 0
         self._written_grids: set[int] = set()
         self._due = 0.0
-        optimizers = (state.step.discriminator.optimizer, state.step.adversarial.optimizer)
         self._learning_rates = {
-            f"learning_rate/{name}": _schedule(optimizer)
-            for name, optimizer in zip(("discriminator", "adversarial"), optimizers, strict=True)
+            "learning_rate/discriminator": _learning_rate(state.step.discriminator.optimizer),
+            "learning_rate/adversarial": _learning_rate(state.step.adversarial.optimizer),
         }
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes events every two seconds; for the first time when the folder is claimed."""
+        """Writes events every two seconds; for the first time when the run has begun."""
         if time.monotonic() >= self._due:
             self._write()
             self._due = time.monotonic() + _SECONDS_BETWEEN
@@ -84,43 +77,38 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         """Writes the last events, also where the run is stopped."""
-        self._write()
-        if self._writer is not None:
-            self._writer.close()
+        if self.state.history:
+            self._write()
 
     def _write(self) -> None:
         try:
             if self._writer is None:
-                self._writer = self._new_file()
-            self._write_steps(self._writer)
-            self._write_grids(self._writer)
+                self._start_file()
+            self._write_steps()
+            self._write_grids()
             self._writer.flush()
         except (OSError, tf.errors.OpError) as error:
             raise UserError(
                 f"cannot write events for TensorBoard to {self.folder}: {first_line(error)}"
             ) from error
 
-    def _new_file(self) -> tf.io.TFRecordWriter:
+    def _start_file(self) -> None:
         """Starts a new file in place of those of earlier processes."""
         for file in self.folder.event_files():
             file.unlink()
         # a new name, because TensorBoard remembers how far it has read a file
         file = self.folder.event_file(f"{time.time():.6f}.{socket.gethostname()}")
         # an event file is a TFRecord file of events
-        writer = tf.io.TFRecordWriter(str(file))
-        flags = {name: x for name, x in self.hyper_parameters.items() if x is not None}
+        self._writer = tf.io.TFRecordWriter(str(file))
+        flags = {name: value for name, value in self.flags.items() if value is not None}
         flags |= {tag: float(rate(0)) for tag, rate in self._learning_rates.items()}
-        for event in (
-            Event(file_version="brain.Event:2"),
-            # makes a TensorBoard that has read the earlier files forget their events
-            Event(step=0, session_log=SessionLog(status=SessionLog.START)),
-            Event(summary=hparams_pb(flags)),
-        ):
-            event.wall_time = time.time()
-            writer.write(event.SerializeToString())
-        return writer
+        now = time.time()
+        self._add(0, now, file_version="brain.Event:2")
+        # makes a TensorBoard that has read the earlier files forget their events
+        self._add(0, now, session_log=SessionLog(status=SessionLog.START))
+        self._add(0, now, summary=hparams_pb(flags))
 
-    def _write_steps(self, writer: tf.io.TFRecordWriter) -> None:
+    def _write_steps(self) -> None:
         """Writes the steps since the last time, and the evaluations among them."""
         new = self.state.history[self._written_steps :]
         if not new:
@@ -136,51 +124,38 @@ class TensorBoard(keras.callbacks.Callback):
         }
         values["speed/steps_per_second"] = 1 / seconds.clip(1e-9)
         for i, step in enumerate(steps.tolist()):
-            scalars = {tag: of_steps[i] for tag, of_steps in values.items()}
-            _write_scalars(writer, scalars, step, times[i])
+            self._add_scalars(step, times[i], {tag: x[i] for tag, x in values.items()})
             evaluation = self.state.evaluations.get(step + 1, {})
             scalars = {f"evaluation/{name}": metric for name, metric in evaluation.items()}
-            _write_scalars(writer, scalars, step + 1, times[i])
+            self._add_scalars(step + 1, times[i], scalars)
         self._written_steps += len(new)
 
-    def _write_grids(self, writer: tf.io.TFRecordWriter) -> None:
+    def _write_grids(self) -> None:
         """Writes new grids, except those of steps that a resumed run has yet to take again."""
         for steps, file in self.folder.grids().items():
             if steps <= self._written_steps and steps not in self._written_grids:
                 self._written_grids.add(steps)
-                try:
-                    wall_time, summary = file.stat().st_mtime, _image(file)
-                except Exception as error:  # whatever a damaged file can make Pillow raise
-                    print(f"warning: {file} cannot be read: {first_line(error)}", file=sys.stderr)
-                    continue
-                event = Event(wall_time=wall_time, step=steps, summary=summary)
-                writer.write(event.SerializeToString())
+                picture = Summary.Value(tag="samples", image=_image(file))
+                self._add(steps, file.stat().st_mtime, summary=Summary(value=[picture]))
+
+    def _add_scalars(self, step: int, wall_time: float, scalars: dict[str, float]) -> None:
+        if scalars:
+            values = [Summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
+            self._add(step, wall_time, summary=Summary(value=values))
+
+    def _add(self, step: int, wall_time: float, **content: Any) -> None:
+        event = Event(step=step, wall_time=wall_time, **content)
+        self._writer.write(event.SerializeToString())
 
 
-def _write_scalars(
-    writer: tf.io.TFRecordWriter, scalars: dict[str, float], step: int, wall_time: float
-) -> None:
-    if scalars:
-        values = [scalar_pb(tag, value).value[0] for tag, value in scalars.items()]
-        event = Event(wall_time=wall_time, step=step, summary=Summary(value=values))
-        writer.write(event.SerializeToString())
+def _image(file: Path) -> Summary.Image:
+    """A PNG file for TensorBoard."""
+    with Image.open(file) as picture:
+        width, height = picture.size
+    return Summary.Image(width=width, height=height, encoded_image_string=file.read_bytes())
 
 
-def _image(file: Path) -> Summary:
-    """A PNG file as TensorBoard's image plugin expects it: width, height, and the file."""
-    content = file.read_bytes()
-    with Image.open(io.BytesIO(content)) as picture:
-        size = [str(length).encode() for length in picture.size]
-    tensor = TensorProto(
-        dtype=DT_STRING,
-        string_val=[*size, content],
-        tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=3)]),
-    )
-    metadata = create_summary_metadata(display_name=None, description="")
-    return Summary(value=[Summary.Value(tag="samples", tensor=tensor, metadata=metadata)])
-
-
-def _schedule(optimizer: keras.optimizers.Optimizer) -> Any:
+def _learning_rate(optimizer: keras.optimizers.Optimizer) -> Callable[[Any], Any]:
     """The learning rate as a function of the number of updates so far."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a loss scale
     rate = optimizer.get_config()["learning_rate"]
