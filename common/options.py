@@ -368,7 +368,6 @@ class Options:
 
     # any mode
     seed: int = flag(  # if not given, `resolve` draws one
-
         None, seed_number, "N",
         "repeat a run: the same seed gives the same digits (default: a new one each time)",
         modes=TRAIN | SAMPLE | EVALUATE, on_resume=FIXED,
