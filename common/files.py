@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-
-# After this many seconds a partial file that reserves a name was left by a killed process.
-_ABANDONED = 3600
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -81,32 +78,17 @@ def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
         path: The name to take if it is free; else `00000-1.png`, `00000-2.png`, ...
         suffixes: Of files that go with it, whose names have to be free as well.
     """
-    free, number = path, 0
-    while not _reserved(free, [path.suffix, *suffixes]):
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
+    for number in itertools.count():
+        free = path.with_stem(f"{path.stem}-{number}") if number else path
+        with writing(path), suppress(FileExistsError):
+            if not any(free.with_suffix(suffix).exists() for suffix in suffixes):
+                free.touch(exist_ok=False)
+                break
     try:
         yield free
     finally:
-        partial_of(free).unlink(missing_ok=True)  # where nothing was written
-
-
-def _reserved(path: Path, suffixes: list[str]) -> bool:
-    """Creates the partial file of `path`, unless the name is taken."""
-    partial = partial_of(path)
-    with writing(path):
-        with suppress(FileNotFoundError):
-            if time.time() - partial.stat().st_mtime > _ABANDONED:
-                partial.unlink()
-        try:
-            partial.open("x").close()
-        except FileExistsError:  # another process is writing
-            return False
-        # only now: until then that process might have completed the file
-        taken = any(path.with_suffix(suffix).exists() for suffix in suffixes)
-        if taken:
-            partial.unlink(missing_ok=True)
-        return not taken
+        if not free.stat().st_size:  # nothing was written
+            free.unlink()
 
 
 def kind_of(path: Path) -> str:

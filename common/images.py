@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib import rc_context
 from matplotlib.backends import BackendFilter, backend_registry
 from matplotlib.figure import Figure
@@ -118,6 +117,8 @@ def show_picture(path: Path) -> None:
     If that fails - the display, or the file, may have gone during hours of training - it prints one
     line.
     """
+    from matplotlib import pyplot as plt  # slow, and chooses a window system
+
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
@@ -134,11 +135,12 @@ def resolve_show(show: bool | None) -> bool:
     """Decides whether pictures open in a window.
 
     Args:
-        show: The flag; None if not given: then pictures are shown if the output goes to a terminal
-            and there is a display.
+        show: The flag; None shows them if the output goes to a terminal and there is a display.
     """
     if show is False or (show is None and not sys.stdout.isatty()):
         return False
+    from matplotlib import pyplot as plt
+
     try:
         plt.switch_backend(plt.get_backend())  # without a display a GUI backend fails here
         interactive = backend_registry.list_builtin(BackendFilter.INTERACTIVE)

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -88,12 +87,3 @@ def test_no_file_is_replaced_by_surprise(tmp_path):
         assert third == tmp_path / "00000-2.png"
     with pytest.raises(UserError, match=r"--output: .*00000.png is there already.*--overwrite"):
         refuse_to_replace(file, "--output")
-
-
-def test_a_name_that_a_killed_process_had_reserved_is_free_after_an_hour(tmp_path):
-    partial = tmp_path / ".00000.png.partial"
-    partial.write_text("half")
-    os.utime(partial, (time.time() - 4000,) * 2)
-    with new_file(tmp_path / "00000.png") as file:
-        write_file(file, b"whole")
-    assert list(tmp_path.iterdir()) == [tmp_path / "00000.png"]
