@@ -35,7 +35,7 @@ from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history
 from common.training.callbacks.best import KeepBest
-from common.training.callbacks.health import INTERVAL, WatchNetworks
+from common.training.callbacks.health import INTERVAL, Health
 from common.training.callbacks.progress import SECONDS_BETWEEN, ProgressBar
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.figures import LossCurves, draw_evolution
@@ -68,7 +68,7 @@ def main() -> None:
         state = TrainingState(step, noise_input)
         state.history += [StepRecord(*[0.123456789] * len(COLUMNS))] * TRAIN_STEPS
         curves = LossCurves(folder.name, state.history, folder.losses)
-        health = WatchNetworks(step.generator, step.discriminator, noise_input, state.history)
+        health = Health(state, folder.best)
         health.on_train_begin()
 
         def draw_grid(steps: int = TRAIN_STEPS) -> None:
@@ -86,11 +86,7 @@ def main() -> None:
             return make_evaluator(step.generator, Options(outdir=folder.path), load_data())
 
         keep_best = KeepBest(
-            step.generator,
-            new_evaluator(),
-            state.evaluations,
-            folder.best,
-            EVALUATE_INTERVAL,
+            *(state, new_evaluator(), folder.best, EVALUATE_INTERVAL),
             seed=0,
         )
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import shlex
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from common.evaluation.evaluate import Evaluator, evaluation_inputs
 from common.evaluation.metrics import frechet_distance
 from common.gan.batches import generate
 from common.gan.saving import load_generator
+from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import best_step
 from common.training.callbacks import best
@@ -46,7 +48,8 @@ def gan():
 def keep(gan, evaluator, tmp_path, monkeypatch):
     monkeypatch.setattr(best, "SAMPLES", 100)
     generator = randomized(gan.program.new_generator(8, gan.num_labels))
-    return KeepBest(generator, evaluator, {}, tmp_path / "best.h5", every_steps=1, seed=SEED)
+    state = TrainingState(SimpleNamespace(generator=generator), [])
+    return KeepBest(state, evaluator, tmp_path / "best.h5", every_steps=1, seed=SEED)
 
 
 def after_step(keep, steps, brightness):

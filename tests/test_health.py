@@ -2,6 +2,7 @@
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,9 +12,10 @@ from scipy.spatial.distance import pdist
 import cgan_mnist
 from common.data.dataset import load_data
 from common.gan.batches import generate, one_hot
+from common.runs.checkpoints import TrainingState
 from common.runs.history import StepRecord, read_history
 from common.training.callbacks import health
-from common.training.callbacks.health import WatchLosses, WatchNetworks, sample_distance
+from common.training.callbacks.health import Health, sample_distance
 from common.training.loop import run_steps
 from conftest import ROOT, randomized
 
@@ -39,12 +41,8 @@ def watched(gan, small_data, rng, capsys):
         step = gan.step(models, *small_data, rng, batch_size=4)
         randomized(models[0])
         tamper(*models, step)
-        history = []
-        noise_input = step.latent.draw(rng, 16)
-        watching = [
-            WatchLosses(history, dict(evaluations), BEST),
-            WatchNetworks(*models[:2], noise_input, history),
-        ]
+        state = TrainingState(step, step.latent.draw(rng, 16))
+        state.evaluations.update(evaluations)
 
         def take(count):
             metrics = step(count)
@@ -53,7 +51,7 @@ def watched(gan, small_data, rng, capsys):
             return metrics
 
         capsys.readouterr()
-        run_steps(models[2], take, history, watching, steps, save_interval=100)
+        run_steps(models[2], take, state.history, [Health(state, BEST)], steps, save_interval=100)
         out, err = capsys.readouterr()
         assert out == ""
         return err.splitlines()
@@ -135,8 +133,10 @@ def test_different_labels_do_not_hide_a_collapse(num_labels, capsys):
         one_hot(np.arange(16) % num_labels, num_labels),
     ]
     assert sample_distance(generate(generator, noise_input)) > health.LOWEST_DISTANCE
-    history = [StepRecord(0.5, 0.75, 1.0, 0.25, 0.2)] * 4
-    callback = WatchNetworks(generator, generator, noise_input, history)
+    step = SimpleNamespace(generator=generator, discriminator=generator)
+    state = TrainingState(step, noise_input)
+    state.history += [StepRecord(0.5, 0.75, 1.0, 0.25, 0.2)] * 4
+    callback = Health(state, BEST)
     callback.on_train_begin()
     callback.on_steps(4, {})
     assert "the generator has collapsed" in capsys.readouterr().err
@@ -156,12 +156,14 @@ def test_the_losses_of_whole_runs(file, first_warning, tmp_path, monkeypatch, ca
     monkeypatch.undo()
     table = tmp_path / "history.csv"
     table.write_bytes(gzip.decompress((ROOT / file).read_bytes()))
-    records, history = read_history(table), []
-    callback = WatchLosses(history, {}, BEST)
-    for record in records:
-        history.append(record)
-        if len(history) % callback.every_steps == 0:
-            callback.on_steps(len(history), {})
+    state = TrainingState(SimpleNamespace(generator=None, discriminator=None), [])
+    callback = Health(state, BEST)
+    for method in ("_check_gradients", "_check_samples"):  # which look at networks
+        monkeypatch.setattr(callback, method, lambda steps: None)
+    for record in read_history(table):
+        state.history.append(record)
+        if len(state.history) % callback.every_steps == 0:
+            callback.on_steps(len(state.history), {})
     warnings = capsys.readouterr().err.splitlines()
     expected = f"warning: after {first_warning} steps the discriminator wins"
     assert [line.split(":", 2)[:2] for line in warnings] == (

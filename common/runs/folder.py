@@ -12,23 +12,15 @@ from common.errors import UserError, first_line
 from common.files import check_writable, numbered_files, remove_partials
 from common.runs.checkpoints import Checkpoints
 
+# How the name of a file for TensorBoard begins, by which it is recognized.
+EVENTS = "events.out.tfevents."
+
 
 class RunFolder:
     """The folder of a run, and the generator's file beside it.
 
     Args:
         path: The folder; its name is the name of the model.
-
-    Attributes:
-        name: The name of the model.
-        generator: The generator of the last step, which is written when the run ends.
-        config: The flags that the run was started with, its data's checksum, versions and device.
-        history: The metrics of each step.
-        best: Of the generators that were evaluated, the best one.
-        losses: The curves of losses and accuracies.
-        evolution: Sample grids side by side.
-        animation: All sample grids, one after the other.
-        checkpoints: The newest checkpoints.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,11 +28,11 @@ class RunFolder:
         self.name = path.name
         self.generator = path.parent / f"{self.name}.h5"
         self.config = path / "config.json"
-        self.history = path / "history.csv"
-        self.best = path / "best.h5"
-        self.losses = path / "losses.png"
-        self.evolution = path / "evolution.png"
-        self.animation = path / "evolution.gif"
+        self.history = path / "history.csv"  # the metrics of each step
+        self.best = path / "best.h5"  # of the generators that were evaluated, the best one
+        self.losses = path / "losses.png"  # the curves of losses and accuracies
+        self.evolution = path / "evolution.png"  # sample grids side by side
+        self.animation = path / "evolution.gif"  # all sample grids, one after the other
         self.checkpoints = Checkpoints(path / "checkpoints")
 
     def __str__(self) -> str:
@@ -55,13 +47,9 @@ class RunFolder:
         files = {int(file.stem): file for file in numbered_files(self.path, ".png")}
         return dict(sorted(files.items()))
 
-    def event_file(self, identifier: str) -> Path:
-        """A file for TensorBoard, which recognizes it by its name."""
-        return self.path / f"events.out.tfevents.{identifier}"
-
     def event_files(self) -> list[Path]:
         """The files for TensorBoard."""
-        return list(self.path.glob(self.event_file("*").name))
+        return list(self.path.glob(f"{EVENTS}*"))
 
     @contextmanager
     def locked(self) -> Iterator[None]:

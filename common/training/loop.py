@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 
+from common.errors import diverged
 from common.gan.step import METRICS
 from common.runs.history import History, StepRecord, from_array, means
 from common.training.callbacks.base import StepCallback
@@ -71,7 +73,7 @@ def run_steps(
         if not pending:
             pending = _timed(step, count)
             in_time = max(1, int(LONGEST_EXECUTION / pending[0].seconds))
-        history.append(pending.pop(0))
+        history.append(_checked(pending.pop(0), number))
         callback_list.on_train_batch_end(batch, _logs(history[-1]))
         if batch + 1 == save_interval or number + 1 == train_steps:
             callback_list.on_epoch_end(epoch, _logs(means(history[number - batch :])))
@@ -82,6 +84,14 @@ def _until_read(readers: list[StepCallback], taken: int, most: int) -> int:
     """The number of steps, at most `most`, until a callback reads the models."""
     counts = (n for n in range(1, most) if any(x.acts_after(taken + n) for x in readers))
     return next(counts, most)
+
+
+def _checked(record: StepRecord, number: int) -> StepRecord:
+    """The record of a step, before any callback writes something, unless a metric is NaN."""
+    for name, value in _logs(record).items():
+        if not math.isfinite(value):
+            raise diverged(f"{name} is {value} in step {number}")
+    return record
 
 
 def _logs(record: StepRecord) -> dict[str, float]:

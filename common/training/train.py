@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 
 import keras
 import numpy as np
@@ -24,10 +24,10 @@ from common.runs.history import Evaluations, best_step
 from common.runs.run import Run
 from common.training.callbacks.base import printing
 from common.training.callbacks.best import SAMPLES, KeepBest
-from common.training.callbacks.health import WatchLosses, WatchNetworks
+from common.training.callbacks.health import Health
 from common.training.callbacks.output import DrawFigures, SampleGrid, SaveState
 from common.training.callbacks.progress import progress
-from common.training.callbacks.stopping import StopOnDivergence, StopOnSignal
+from common.training.callbacks.stopping import StopOnSignal
 from common.training.compiled import CompiledStep
 from common.training.distribution import DistributedStep
 from common.training.loop import run_steps
@@ -52,7 +52,6 @@ def train(
             acts; elsewhere the models may be some steps ahead of the metrics.
 
     Raises:
-        UserError: Files cannot be written, pictures cannot be shown, or training diverges.
         SystemExit: A signal or a callback has ended the run early; its state is saved.
     """
     options, workers = run.options, run.workers
@@ -64,8 +63,7 @@ def train(
         state = TrainingState(step, noise_input)
         if options.resume:
             _restore(state, run)
-        keep_best = _keep_best(state, run)
-        of_every_run = _callbacks(state, run, keep_best, stack)
+        of_the_chief = _of_the_chief(state, run, stack) if workers.is_chief else []
         # Not earlier: before the first step there is nothing to save, and a signal may simply end
         # the program. It is the last callback, so that a step that a signal ends is complete.
         stop = stack.enter_context(StopOnSignal())
@@ -73,7 +71,7 @@ def train(
             step.adversarial,
             step,
             state.history,
-            [*of_every_run, *callbacks, stop],
+            [*of_the_chief, *callbacks, stop],
             train_steps=options.train_steps,
             save_interval=options.save_interval,
             steps_per_execution=step.steps_per_execution,
@@ -112,72 +110,54 @@ def _restore(state: TrainingState, run: Run) -> None:
         print(f"{run.folder}: all {taken} steps have been taken already", flush=True)
 
 
-def _callbacks(
-    state: TrainingState,
-    run: Run,
-    keep_best: KeepBest | None,
-    stack: ExitStack,
+def _of_the_chief(
+    state: TrainingState, run: Run, stack: ExitStack
 ) -> list[keras.callbacks.Callback]:
-    """The callbacks, in the order in which they are called. The chief alone prints and writes."""
-    step, options, folder = state.step, run.options, run.folder
-    # First, so that nothing is written when the losses are NaN.
-    diverged = StopOnDivergence()
-    if not run.workers.is_chief:
-        return [diverged]
-    force_lines = "log_interval" in options.given
+    """What prints and writes, in the order in which it is called."""
+    options, folder = run.options, run.folder
+    keep_best = _keep_best(state, run)  # before the bar, which would stand still meanwhile
     show_progress = progress(
-        run.name, options.train_steps, options.log_interval, force_lines, state.history
+        *(run.name, options.train_steps, options.log_interval, state.history),
+        force_lines="log_interval" in options.given,
     )
+    board = []
+    if options.tensorboard:
+        from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
+
+        board.append(TensorBoard(state, folder, run.settings.flags))
     return [
-        diverged,
         # Before everything that takes time.
         *stack.enter_context(show_progress),
         # Before everything that writes to the folder, which is the run's own from then on.
         SaveState(state, run, options.checkpoint_interval or options.save_interval),
         # Before those that read its metrics.
-        *([keep_best] if keep_best else []),
-        WatchLosses(state.history, state.evaluations, folder.best),
-        WatchNetworks(step.generator, step.discriminator, state.noise_input, state.history),
+        *keep_best,
+        Health(state, folder.best),
         # Before TensorBoard, which shows the grid.
-        SampleGrid(step.generator, state.noise_input, folder.grid, options.save_interval),
-        *_tensorboard_callbacks(state, run),
+        SampleGrid(state.step.generator, state.noise_input, folder.grid, options.save_interval),
+        *board,
         # Last, because figures can be drawn from the folder at any time.
         DrawFigures(folder, state.history),
     ]
 
 
-def _keep_best(state: TrainingState, run: Run) -> KeepBest | None:
-    """What evaluates the generator on the way; None if nothing does, or on other workers."""
-    options, generator = run.options, state.step.generator
-    if not options.evaluate_interval or not run.workers.is_chief:
-        return None
-    # other workers do not wait for as long as a classifier takes to train
-    may_train = options.strategy != "multiworker"
+def _keep_best(state: TrainingState, run: Run) -> list[KeepBest]:
+    """What evaluates the generator during training, if anything does."""
+    options = run.options
+    if not options.evaluate_interval:
+        return []
     if run.y_train is None:
         raise UserError(
             f"argument --evaluate-interval: {options.data} has no labels, from which the "
             "classifier of an evaluation learns: add them, or give --evaluate-interval 0"
         )
-    evaluator = make_evaluator(generator, options, (run.x_train, run.y_train), may_train)
+    # other workers do not wait for as long as a classifier takes to train
+    may_train = options.strategy != "multiworker"
+    train_part = (run.x_train, run.y_train)
+    evaluator = make_evaluator(state.step.generator, options, train_part, may_train)
     if evaluator.warning:
         print(f"warning: {evaluator.warning}", file=sys.stderr)
-    return KeepBest(
-        generator,
-        evaluator,
-        state.evaluations,
-        run.folder.best,
-        options.evaluate_interval,
-        options.seed,
-    )
-
-
-def _tensorboard_callbacks(state: TrainingState, run: Run) -> list[keras.callbacks.Callback]:
-    """What writes events for TensorBoard, if the user has asked for that."""
-    if not run.options.tensorboard:
-        return []
-    from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
-
-    return [TensorBoard(state, run.folder, run.options.of_the_run())]
+    return [KeepBest(state, evaluator, run.folder.best, options.evaluate_interval, options.seed)]
 
 
 def _print_best(run: Run, evaluations: Evaluations) -> None:
@@ -186,25 +166,23 @@ def _print_best(run: Run, evaluations: Evaluations) -> None:
     if best is None:
         return
     distances = {steps: metrics["frechet_distance"] for steps, metrics in evaluations.items()}
-    figures = f"Frechet distance {distances[best]:.3g} of {SAMPLES:,} images"
-    so_far = "" if last in distances else " so far"
+    name = "best generator" if last in distances else "best generator so far"
     file, which = folder.best, f"of step {best}"
+    why = f"Frechet distance {distances[best]:.3g} of {SAMPLES:,} images"
     if best == last:
         file, which = folder.generator, "the last one"
     elif last in distances:
-        figures += f"; that of {folder.generator}, the last one, is {distances[last]:.3g}"
+        why += f"; that of {folder.generator}, the last one, is {distances[last]:.3g}"
     draw = command(run.options.program, f"--generator={file}")
     with printing():
-        print(
-            f"best generator{so_far}: {file}, {which} ({figures}). Draw with it: {draw}", flush=True
-        )
+        print(f"{name}: {file}, {which} ({why}). Draw with it: {draw}", flush=True)
 
 
 def _exit_stopped(run: Run, state: TrainingState, number: signal.Signals | None) -> None:
     """Ends the program before the run's last step, and says how to resume it."""
     files = f"checkpoint in {run.folder.checkpoints.folder}, generator in {run.folder.generator}; "
     again = command(run.options.program, *run.options.to_resume())
-    with suppress(OSError):  # the terminal may have been closed
+    with printing():
         print(
             f"stopped after {len(state.history)} steps; {files if run.workers.is_chief else ''}"
             f"resume with: {again}",

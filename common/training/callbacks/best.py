@@ -11,7 +11,8 @@ from common.errors import diverged
 from common.evaluation.evaluate import Evaluator, evaluation_inputs
 from common.gan.batches import generate, labels_of
 from common.gan.saving import save_generator
-from common.runs.history import Evaluations, best_step
+from common.runs.checkpoints import TrainingState
+from common.runs.history import best_step
 from common.training.callbacks.base import StepCallback, printing
 
 # Images of an evaluation. With other noise the Frechet distance of a DCGAN is another, by 4% with
@@ -44,9 +45,8 @@ class KeepBest(StepCallback):
     between makes both again when it is resumed.
 
     Args:
-        generator: The generator.
+        state: The state of the run.
         evaluator: Knows the test images.
-        evaluations: Those of the run so far.
         file: The file of the best generator.
         every_steps: Steps from one evaluation to the next.
         seed: Of the noise.
@@ -54,19 +54,18 @@ class KeepBest(StepCallback):
 
     def __init__(
         self,
-        generator: keras.Model,
+        state: TrainingState,
         evaluator: Evaluator,
-        evaluations: Evaluations,
         file: Path,
         every_steps: int,
         seed: int,
     ) -> None:
         super().__init__(every_steps)
-        self.generator = generator
+        self.generator = state.step.generator
+        self.evaluations = state.evaluations
         self.evaluator = evaluator
-        self.evaluations = evaluations
         self.file = file
-        self.inputs = evaluation_inputs(generator, SAMPLES, seed)
+        self.inputs = evaluation_inputs(self.generator, SAMPLES, seed)
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
         """Evaluates the generator, and saves it if it is the best one so far."""

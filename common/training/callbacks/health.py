@@ -10,7 +10,8 @@ import numpy as np
 
 from common.gan.batches import generate
 from common.gan.models import layers_of
-from common.runs.history import Evaluations, History, best_step, means
+from common.runs.checkpoints import TrainingState
+from common.runs.history import best_step, means
 from common.training.callbacks.base import StepCallback, printing
 
 # Steps from one look at the networks to the next, and from one look at the losses.
@@ -30,42 +31,38 @@ LOWEST_DISTANCE = 0.05
 FEWEST_STEPS = 100
 
 
-class _Watch(StepCallback):
-    """Warns when a run fails, in one line for each kind of failure; the run continues."""
-
-    def __init__(self, every_steps: int) -> None:
-        super().__init__(every_steps)
-        self._warned: set[str] = set()
-
-    def _warn(self, steps: int, kind: str, meaning: str) -> None:
-        if kind not in self._warned:
-            self._warned.add(kind)
-            with printing():
-                print(f"warning: after {steps} steps {kind}: {meaning}", file=sys.stderr)
-
-
-class WatchLosses(_Watch):
-    """Warns when the discriminator wins.
+class Health(StepCallback):
+    """Warns when a run fails, in one line for each kind of failure; the run continues.
 
     Args:
-        history: The history of the run.
-        evaluations: The evaluations of the run.
+        state: The state of the run.
         best: The file of the best generator so far.
     """
 
-    reads_models = False
-
-    def __init__(self, history: History, evaluations: Evaluations, best: Path) -> None:
+    def __init__(self, state: TrainingState, best: Path) -> None:
         super().__init__(LOSS_INTERVAL)
-        self.history = history
-        self.evaluations = evaluations
+        self.state = state
         self.best = best
+        self._networks = (state.step.generator, state.step.discriminator)
+        self._warned: set[str] = set()
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Remembers the weights, which steps have to change."""
+        self._remember()
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
-        """Checks the discriminator's loss."""
-        loss = means(self.history[-WINDOW:]).discriminator_loss
-        if steps >= GRACE and loss < LOWEST_LOSS:
-            best = best_step(self.evaluations)
+        """Checks the losses, and less often the networks."""
+        if steps >= GRACE:
+            self._check_losses(steps)
+        if steps % INTERVAL == 0:
+            self._check_gradients(steps)
+            if steps >= GRACE:
+                self._check_samples(steps)
+
+    def _check_losses(self, steps: int) -> None:
+        loss = means(self.state.history[-WINDOW:]).discriminator_loss
+        if loss < LOWEST_LOSS:
+            best = best_step(self.state.evaluations)
             kept = f"; {self.best} is the best so far, of step {best}" if best else ""
             self._warn(
                 steps,
@@ -75,62 +72,11 @@ class WatchLosses(_Watch):
                 f"that and may draw worse from now on{kept}",
             )
 
-
-class WatchNetworks(_Watch):
-    """Warns when the generator has collapsed, or when weights do not change.
-
-    Args:
-        generator: The generator.
-        discriminator: The discriminator.
-        noise_input: The inputs of the generator for the sample grids.
-        history: The history of the run.
-    """
-
-    def __init__(
-        self,
-        generator: keras.Model,
-        discriminator: keras.Model,
-        noise_input: list[np.ndarray],
-        history: History,
-    ) -> None:
-        super().__init__(INTERVAL)
-        self.networks = (generator, discriminator)
-        self.noise_input = noise_input
-        self.history = history
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Remembers the weights, which steps have to change."""
-        self._remember()
-
-    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
-        """Checks the weights, and what the generator draws."""
-        since = steps - self._remembered_at
-        if since >= FEWEST_STEPS:
-            self._check_gradients(steps, since)
-        self._remember()
-        if steps >= GRACE:
-            self._check_samples(steps)
-
-    def _check_gradients(self, steps: int, since: int) -> None:
-        for network, before in zip(self.networks, self._before, strict=True):
-            unchanged = [
-                name
-                for (name, kernel), (_, earlier) in zip(_kernels(network), before, strict=True)
-                if np.array_equal(kernel, earlier)
-            ]
-            if unchanged:
-                self._warn(
-                    steps,
-                    f"the {network.name} gets gradients of zero",
-                    f"the weights of {', '.join(unchanged)} have not changed in the last "
-                    f"{since} steps: it does not learn",
-                )
-
     def _check_samples(self, steps: int) -> None:
-        noise, *labels = self.noise_input
+        noise, *labels = self.state.noise_input
         # of one digit, because different digits differ by their labels alone
         one = [label[:1].repeat(len(noise), axis=0) for label in labels]
-        distance = sample_distance(generate(self.networks[0], [noise, *one]))
+        distance = sample_distance(generate(self.state.step.generator, [noise, *one]))
         if distance < LOWEST_DISTANCE:
             self._warn(
                 steps,
@@ -139,9 +85,29 @@ class WatchNetworks(_Watch):
                 "in grey, where 0.3 is usual",
             )
 
+    def _check_gradients(self, steps: int) -> None:
+        since = steps - self._remembered_at
+        for network, before in zip(self._networks, self._before, strict=True):
+            pairs = zip(_kernels(network), before, strict=True)
+            unchanged = [name for (name, now), (_, then) in pairs if np.array_equal(now, then)]
+            if unchanged and since >= FEWEST_STEPS:
+                self._warn(
+                    steps,
+                    f"the {network.name} gets gradients of zero",
+                    f"the weights of {', '.join(unchanged)} have not changed in the last {since} "
+                    "steps: it does not learn",
+                )
+        self._remember()
+
     def _remember(self) -> None:
-        self._before = [_kernels(network) for network in self.networks]
-        self._remembered_at = len(self.history)
+        self._before = [_kernels(network) for network in self._networks]
+        self._remembered_at = len(self.state.history)
+
+    def _warn(self, steps: int, kind: str, meaning: str) -> None:
+        if kind not in self._warned:
+            self._warned.add(kind)
+            with printing():
+                print(f"warning: after {steps} steps {kind}: {meaning}", file=sys.stderr)
 
 
 def sample_distance(images: np.ndarray) -> float:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
 
 import keras
 import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
@@ -26,7 +26,7 @@ SECONDS_BETWEEN = 0.5
 
 @contextmanager
 def progress(
-    name: str, train_steps: int, log_interval: int, force_lines: bool, history: History
+    name: str, train_steps: int, log_interval: int, history: History, force_lines: bool
 ) -> Iterator[list[keras.callbacks.Callback]]:
     """The callbacks that show progress: on a terminal a bar, elsewhere the chapter's log lines.
 
@@ -34,8 +34,8 @@ def progress(
         name: The name of the model.
         train_steps: The steps of the run.
         log_interval: Steps from one log line to the next.
-        force_lines: Whether a terminal shows lines, too: above the bar.
         history: The history of the run.
+        force_lines: Whether a terminal shows lines, too: above the bar.
     """
     lines = LogLine(log_interval)
     if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
@@ -69,14 +69,7 @@ class _Bar(Progress):
 
     def get_renderable(self) -> RenderableType:
         """The bar, narrower than the console."""
-        return _Narrower(super().get_renderable())
-
-
-class _Narrower(NamedTuple):
-    inner: RenderableType
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from console.render(self.inner, options.update_width(options.max_width - len("^C^C")))
+        return Constrain(super().get_renderable(), self.console.width - len("^C^C"))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -1,8 +1,7 @@
-"""What ends a run before its last step: divergence, and signals."""
+"""Signals end a run in good order."""
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import threading
@@ -10,29 +9,7 @@ from types import FrameType
 
 import keras
 
-from common.errors import diverged
-from common.training.callbacks.base import StepCallback
-
-
-class StopOnDivergence(StepCallback):
-    """Ends a run whose losses are NaN or infinite, before any file is overwritten."""
-
-    reads_models = False
-
-    def __init__(self) -> None:
-        super().__init__(every_steps=1)
-
-    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
-        """Checks the metrics of the last step.
-
-        Raises:
-            UserError: One is NaN or infinite.
-        """
-        for name, value in logs.items():
-            if not math.isfinite(value):
-                raise diverged(f"{name} is {value} in step {steps - 1}")
-
-
+# Windows has no SIGHUP.
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
@@ -41,9 +18,9 @@ _SIGNALS = [
 class StopOnSignal(keras.callbacks.Callback):
     """A signal ends a run after the current step; a second one ends it at once.
 
-    SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which a terminal sends that is closed. A context manager:
-    it handles these signals while the context is open. In another thread than the main one, where
-    none can be handled, it does nothing.
+    SIGINT (Ctrl-C), SIGTERM, and SIGHUP, which comes when a terminal is closed. A context manager:
+    it handles these signals while the context is open. Outside the main thread, where Python cannot
+    handle any, it does nothing.
 
     Attributes:
         signal: The signal that came, or None.

@@ -24,7 +24,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
 from common.errors import UserError, first_line
 from common.runs.checkpoints import TrainingState
-from common.runs.folder import RunFolder
+from common.runs.folder import EVENTS, RunFolder
 from common.runs.history import columns
 
 _SECONDS_BETWEEN = 2.0
@@ -97,7 +97,7 @@ class TensorBoard(keras.callbacks.Callback):
         for file in self.folder.event_files():
             file.unlink()
         # a new name, because TensorBoard remembers how far it has read a file
-        file = self.folder.event_file(f"{time.time():.6f}.{socket.gethostname()}")
+        file = self.folder.path / f"{EVENTS}{time.time():.6f}.{socket.gethostname()}"
         # an event file is a TFRecord file of events
         self._writer = tf.io.TFRecordWriter(str(file))
         flags = {name: value for name, value in self.flags.items() if value is not None}
