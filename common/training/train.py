@@ -124,7 +124,7 @@ def _of_the_chief(
     if options.tensorboard:
         from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
-        board.append(TensorBoard(state, folder, run.settings.flags))
+        board.append(TensorBoard(state, folder, options.of_the_run()))
     return [
         # Before everything that takes time.
         *stack.enter_context(show_progress),
