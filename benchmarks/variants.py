@@ -75,7 +75,7 @@ def project_step(
     import dcgan_mnist
     from common.gan.batches import RealImages
     from common.gan.models import build_adversarial, compile_model
-    from common.options import PRECISIONS, Options
+    from common.options import Options
     from common.training.train import make_step
 
     device.tf.config.experimental.enable_tensor_float_32_execution(tf32)
@@ -83,7 +83,7 @@ def project_step(
     options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla)
     device.prepare_device(precision, xla, batch_size)
     rng = device.seed_everything(0)
-    generator, discriminator = networks(images.shape[1], PRECISIONS[precision])
+    generator, discriminator = networks(images.shape[1])
     if small:
         generator, discriminator = _shrunk(keras, generator), _shrunk(keras, discriminator)
     compile_model(discriminator, 2e-4, 6e-8)
@@ -93,7 +93,7 @@ def project_step(
     return make_step(models, RealImages(images), rng, options)
 
 
-def networks(image_size: int = 28, dtype: str = "float32") -> tuple[Any, Any]:
+def networks(image_size: int = 28) -> tuple[Any, Any]:
     """The generator and the discriminator of `dcgan_mnist.py`."""
     import keras
 
@@ -101,8 +101,8 @@ def networks(image_size: int = 28, dtype: str = "float32") -> tuple[Any, Any]:
 
     inputs = keras.Input((image_size, image_size, 1))
     return (
-        dcgan_mnist.new_generator(image_size, dtype=dtype),
-        dcgan_mnist.build_discriminator(inputs, dtype),
+        dcgan_mnist.new_generator(image_size),
+        dcgan_mnist.build_discriminator(inputs),
     )
 
 

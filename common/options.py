@@ -184,9 +184,8 @@ MIN_SAMPLES = 100
 MAX_SAMPLES = 10_000
 
 ENGINES = ("train_on_batch", "compiled")
-# What convolutions compute in, and the `dtype` of such a layer. Weights and all other layers are
-# always float32.
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+# What convolutions compute in. Weights and all other layers are always float32.
+PRECISIONS = ("float32", "bfloat16", "float16")
 # A step runs on one device, on several of this machine, or on several machines.
 STRATEGIES = ("none", "mirrored", "multiworker")
 
@@ -296,7 +295,7 @@ class Options:
         modes=TRAIN, on_resume=CHANGEABLE,
     )
     precision: str = flag(
-        "float32", tuple(PRECISIONS), None,
+        "float32", PRECISIONS, None,
         "what convolutions compute in; bfloat16 is faster on a GPU since Ampere and on a CPU with "
         "instructions for it, float16 needs a GPU (default: {default})",
         modes=TRAIN, on_resume=FIXED,

@@ -32,7 +32,7 @@ import dcgan_mnist
 from common.data import MNIST
 from common.data.dataset import checksum
 from common.gan.batches import RealImages
-from common.gan.models import lowest_pixel
+from common.gan.models import lowest_pixel, set_precision
 from common.gan.step import AlternatingStep, Models
 from common.options import Options
 from common.runs.run import Run
@@ -126,9 +126,7 @@ class Gan:
     program: ModuleType
     num_labels: int
 
-    def built(
-        self, image_size: int = 28, precision: str = "float32"
-    ) -> tuple[Models, list[np.ndarray], Run]:
+    def built(self, image_size: int = 28) -> tuple[Models, list[np.ndarray], Run]:
         """What the program builds and hands to `train`: `(models, noise_input, run)`."""
         handed_over = []
         labels = np.arange(4 * max(self.num_labels, 2)) % max(self.num_labels, 2)
@@ -139,13 +137,15 @@ class Gan:
             images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
             np.savez(data, x_train=images, y_train=labels)
             with contextlib.redirect_stdout(None):
-                flags = ["--seed=0", "--precision", precision]
-                self.program.main(["--data", str(data), "--outdir", folder, *flags])
+                self.program.main(["--data", str(data), "--outdir", folder, "--seed=0"])
         return tuple(handed_over)
 
     def models(self, image_size: int = 28, precision: str = "float32") -> Models:
         """The program's (generator, discriminator, adversarial)."""
-        return self.built(image_size, precision)[0]
+        models = self.built(image_size)[0]
+        for model in models[1:]:
+            set_precision(model, precision)
+        return models
 
     def step(
         self,
@@ -155,11 +155,13 @@ class Gan:
         rng: np.random.Generator,
         batch_size: int = 64,
         engine: str = "train_on_batch",
+        precision: str = "float32",
     ) -> AlternatingStep:
         """Makes the alternating step of the program."""
         labels = y_train if self.num_labels else None
         real = RealImages(x_train, labels, lowest_pixel(models[0]))
-        return make_step(models, real, rng, Options(batch_size=batch_size, engine=engine))
+        options = Options(batch_size=batch_size, engine=engine, precision=precision)
+        return make_step(models, real, rng, options)
 
 
 @pytest.fixture(params=["dcgan", "cgan"], scope="module")

@@ -102,7 +102,7 @@ def _step(experiment: Experiment, strategy: str) -> AlternatingStep:
     keras.config.set_floatx(experiment.dtype)
     keras.config.set_dtype_policy(experiment.dtype)
     keras.utils.set_random_seed(0)
-    models = _models(experiment.program, experiment.dtype)
+    models = _models(experiment.program)
     images, labels = load_data()
     start = (images.shape[1] - IMAGE_SIZE) // 2
     middle = slice(start, start + IMAGE_SIZE)
@@ -118,18 +118,18 @@ def _step(experiment: Experiment, strategy: str) -> AlternatingStep:
     return step
 
 
-def _models(program: str, dtype: str) -> Models:
+def _models(program: str) -> Models:
     """The networks of a program, compiled as it compiles them."""
     image = keras.Input((IMAGE_SIZE, IMAGE_SIZE, 1))
     if program in ("dcgan", "bn-in-d"):
         leaky_relu = _normalized_leaky_relu if program == "bn-in-d" else dcgan_mnist.LeakyReLU
         with mock.patch.object(dcgan_mnist, "LeakyReLU", leaky_relu):
-            discriminator = dcgan_mnist.build_discriminator(image, dtype)
-        generator = dcgan_mnist.new_generator(IMAGE_SIZE, dtype=dtype)
+            discriminator = dcgan_mnist.build_discriminator(image)
+        generator = dcgan_mnist.new_generator(IMAGE_SIZE)
     else:
         labels = keras.Input((10,))
-        discriminator = cgan_mnist.build_discriminator(image, labels, IMAGE_SIZE, dtype)
-        generator = cgan_mnist.new_generator(IMAGE_SIZE, 10, dtype)
+        discriminator = cgan_mnist.build_discriminator(image, labels, IMAGE_SIZE)
+        generator = cgan_mnist.new_generator(IMAGE_SIZE, 10)
     compile_model(discriminator, 2e-4, 6e-8)
     adversarial = build_adversarial(generator, discriminator, program)
     compile_model(adversarial, 1e-4, 3e-8)

@@ -143,9 +143,9 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(best, "SAMPLES", 400)
     new_generator, compile_model = dcgan_mnist.new_generator, dcgan_mnist.compile_model
 
-    def trained_generator(image_size, num_labels=0, dtype="float32"):
+    def trained_generator(image_size, num_labels=0):
         shipped = load_generator(ROOT / "pretrained" / "dcgan_mnist.h5", new_generator)
-        generator = new_generator(image_size, num_labels, dtype)
+        generator = new_generator(image_size, num_labels)
         generator.set_weights(shipped.get_weights())
         return generator
 

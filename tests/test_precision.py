@@ -1,5 +1,6 @@
 """Precision: what computes in what, and what stays float32."""
 
+import functools
 import subprocess
 import sys
 
@@ -10,19 +11,24 @@ import tensorflow as tf
 
 from common import device
 from common.gan.keras2 import BatchNormalization
-from common.gan.models import compile_model
+from common.gan.models import compile_model, set_precision
 from common.gan.saving import in_float32, save_generator
-from common.options import PRECISIONS
 from conftest import ENVIRONMENT, ROOT, Gan, randomized
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_convolutions_alone_compute_in_it(gan, precision):
-    for network in gan.models(12, precision)[:2]:
+@pytest.mark.parametrize("image_size", [8, 12])
+def test_convolutions_alone_compute_in_it(gan, precision, image_size, rng):
+    models = gan.models(image_size)
+    data = np.zeros((10, image_size, image_size), np.uint8), np.arange(10)
+    gan.step(models, *data, rng, precision=precision)
+    for network in models[:2]:
         convolutions = [layer for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
         assert len(convolutions) == 4
+        if (network.name, image_size) == ("discriminator", 8):
+            convolutions.pop()  # of a single pixel
         for layer in network.layers:
             expected = precision if layer in convolutions else "float32"
             assert layer.compute_dtype == expected, layer.name
@@ -30,24 +36,41 @@ def test_convolutions_alone_compute_in_it(gan, precision):
         assert {weight.dtype for weight in network.weights} == {"float32"}
 
 
-def networks_of_blocks(dtype):
+def test_set_after_building_is_as_given_to_each_layer(gan, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
+    labels = np.arange(40) % 10
+
+    def metrics(precision):
+        models, rng = gan.models(12), np.random.default_rng(0)
+        return gan.step(models, images, labels, rng, 4, "compiled", precision)(3)
+
+    found = metrics("bfloat16")
+    for name in ("Conv2D", "Conv2DTranspose"):
+        layer = functools.partial(getattr(gan.program, name), dtype="mixed_bfloat16")
+        monkeypatch.setattr(gan.program, name, layer)
+    np.testing.assert_array_equal(found, metrics("float32"))
+
+
+def networks_of_blocks(precision):
     """A generator of a block that begins with a convolution, and a network around it."""
     inputs = keras.Input((2, 2, 3))
-    convolution = keras.layers.Conv2DTranspose(4, 3, strides=2, padding="same", dtype=dtype)
+    convolution = keras.layers.Conv2DTranspose(4, 3, strides=2, padding="same")
     block = keras.Sequential([convolution, BatchNormalization()])
     generator = keras.Model(inputs, block(inputs), name="generator")
-    return generator, keras.Model(inputs, generator(inputs))
+    around = keras.Model(inputs, generator(inputs))
+    compile_model(around, 1e-4, 0)
+    set_precision(around, precision)
+    return generator, around
 
 
 def test_a_block_in_float16_gets_a_loss_scale():
-    for dtype, scaled in (("float32", False), ("float16", True)):
-        _, around = networks_of_blocks(dtype)
-        compile_model(around, 1e-4, 0)
+    for precision, scaled in (("float32", False), ("float16", True)):
+        _, around = networks_of_blocks(precision)
         assert isinstance(around.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
 
 
 def test_a_block_is_saved_in_float32():
-    generator, expected = (networks_of_blocks(x)[0] for x in ("mixed_bfloat16", "float32"))
+    generator, expected = (networks_of_blocks(x)[0] for x in ("bfloat16", "float32"))
     expected.set_weights(generator.get_weights())
     found = in_float32(generator)
     assert "float16" not in found.to_json()
@@ -127,14 +150,15 @@ def test_a_saved_generator_computes_in_float32(gan, rng, tmp_path):
     assert abs(np.array(generator(inputs)) - np.array(loaded(inputs))).max() > 1e-4
 
 
-def test_in_float16_the_loss_is_scaled(gan):
+def test_in_float16_the_loss_is_scaled(gan, small_data, rng):
     """A CPU computes it too, if slowly; the programs leave it to GPUs."""
-    dtype = PRECISIONS["float16"]
-    generator = gan.program.new_generator(8, gan.num_labels, dtype)
-    for model in (generator, *gan.models(8)[1:]):
-        compile_model(model, 2e-4, 6e-8)
-        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        assert scaled == (model is generator)
+    models = gan.models(8)
+    step = gan.step(models, *small_data, rng, batch_size=4, precision="float16")
+    for model in models[1:]:
+        assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    before = models[0].get_weights()
+    assert np.isfinite(step(1)).all()
+    assert any((x != y).any() for x, y in zip(before, models[0].get_weights(), strict=True))
 
 
 @pytest.mark.parametrize(

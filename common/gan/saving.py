@@ -5,41 +5,61 @@ from __future__ import annotations
 import io
 import json
 import math
+import tempfile
+import zipfile
+from collections import Counter
 from collections.abc import Callable
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import keras
 import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
-from common.data import MAX_LABELS, MAX_PIXELS, MIN_LABELS
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.files import write_file
 from common.gan.batches import Latent, check_finite
-from common.gan.models import computation, copy_of, last_layer
-from common.gan.weights import Shape, Stored, assign, stored_in
+from common.gan.models import copy_of, last_layer
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
 # latter.
 BuildGenerator = Callable[[int, int], keras.Model]
+Shape = tuple[int, ...]
 
 # The sizes that are tried first: MNIST's.
 _IMAGE_SIZE, _NUM_LABELS = 28, 10
-# Generators that differ in the range of their pixels alone.
-_LAST_ACTIVATIONS = {"sigmoid", "tanh"}
-_ADVICE = "give a file saved by its training, or run the program that saved this one"
+# Where HDF5 files have the weights of layers, apart from the states of optimizers and metrics; the
+# last one before TensorFlow 2.13.
+_GROUPS = ("model_weights", "layers", "_layer_checkpoint_dependencies")
+_ADVICE = (
+    "give a file saved by its training, or draw with the program that saved this one, such as "
+    "cgan_mnist.py if it takes labels, dcgan_mnist.py if not"
+)
+
+
+class _Stored(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        path: The file.
+        hdf5: The HDF5 file with the weights: the file itself, or the one in the archive.
+        suffix: The suffix by which Keras recognizes the layout of the HDF5 file.
+        shapes: The shapes of all weights; layers of one class are in their order.
+        config: The configuration of the model, parsed JSON; empty in a file of weights alone.
+    """
+
+    path: Path
+    hdf5: bytes
+    suffix: str
+    shapes: list[Shape]
+    config: dict[str, Any]
 
 
 def save_generator(generator: keras.Model, path: Path) -> None:
     """Saves a generator in Keras's HDF5 format, as the chapter does.
 
-    The generator in the file computes in float32, whatever it was trained in.
-
-    Raises:
-        UserError: The file cannot be written.
+    The generator in the file computes in float32, in whichever precision it was trained.
     """
     # As `generator.save(path)`, which has HDF5 write to the disk and warns of a legacy format.
     content = io.BytesIO()
@@ -60,156 +80,124 @@ def in_float32(model: keras.Model) -> keras.Model:
 def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     """Builds a program's generator and reads its weights from a file.
 
-    Nothing in a file is ever built or run. Its configuration, where it has one, is compared with
-    the program's own network, because weights alone do not say what they were trained for: whether
-    the images end in a sigmoid or in tanh, how far apart a convolution's outputs are. Where the
-    last activation alone is another, the generator gets the file's.
+    Nothing in a file is ever built or run. The shapes of the weights give the image size and the
+    number of classes; the configuration, if the file has one, says whether the images end in a
+    sigmoid or in tanh.
 
     Args:
-        path: A file of Keras 2 or 3, of any name: a whole model or weights alone.
+        path: A file of Keras 2 or 3, of any name: a whole model or weights alone, in HDF5 or as a
+            .keras archive.
         build: Builds the program's generator.
-
-    Raises:
-        UserError: The file cannot be read, it does not hold such a generator, or what it holds
-            draws NaN.
     """
-    with stored_in(path) as stored:
-        generator = _build_for(stored, build)
-        own, found = _computation_of(generator), _computation_in(stored)
-        if found and own and {own[-1], found[-1]} == _LAST_ACTIVATIONS:
-            last_layer(generator).activation = keras.activations.get(found[-1])
-        _read(generator, stored)
+    stored = _stored_in(path)
+    generator = _build_for(stored, build)
+    own, found = _last_activation(generator.get_config()), _last_activation(stored.config)
+    if found not in (own, None):
+        if {own, found} != {"sigmoid", "tanh"}:
+            raise _refused(path, f"{own} as the last activation expected, {found} found")
+        last_layer(generator).activation = keras.activations.get(found)
+    _load_weights(generator, stored)
     # weights can be finite and draw NaN all the same, as with a variance below zero
     inputs = Latent.of(generator).draw(np.random.default_rng(0), 4)
     check_finite(generator(inputs, training=False).numpy(), path)
     return generator
 
 
-def read_weights(generator: keras.Model, path: Path) -> None:
-    """Reads the weights of a generator from a file.
-
-    Raises:
-        UserError: The file cannot be read, or it does not hold such a generator.
-    """
-    with stored_in(path) as stored:
-        _read(generator, stored)
-
-
-def _read(generator: keras.Model, stored: Stored) -> None:
-    """Gives a generator the weights of a file of the same network."""
-    differences = _differences(generator, stored.shapes)
-    own, found = _computation_of(generator), _computation_in(stored)
-    if own and found and not differences:
-        pairs = [
-            pair for pair in zip_longest(own, found, fillvalue="no more") if len(set(pair)) > 1
-        ]
-        differences = "; ".join(f"{x} expected, {y} found" for x, y in pairs[:3])
-        differences += "; ..." if len(pairs) > 3 else ""
-    if differences:
+def _stored_in(path: Path) -> _Stored:
+    """Reads a file, and looks up what it holds."""
+    try:
+        hdf5 = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"generator {path} cannot be read: {first_line(error)}") from error
+    config: str | bytes = b""
+    try:
+        if hdf5.startswith(b"PK"):  # an archive
+            with zipfile.ZipFile(io.BytesIO(hdf5)) as archive:
+                hdf5, config = archive.read("model.weights.h5"), archive.read("config.json")
+        with h5py.File(io.BytesIO(hdf5)) as file:
+            weights = file[next((name for name in _GROUPS if name in file), "/")]
+            names = legacy_h5_format.load_attributes_from_hdf5_group(weights, "layer_names")
+            layers = [weights[name] for name in names] or [weights]
+            shapes = [shape for layer in layers for shape in _shapes_in(layer)]
+            config = config or file.attrs.get("model_config", b"")
+        parsed = json.loads(config)["config"] if config else {}
+    except Exception as error:  # other and damaged files can make zipfile and h5py raise any
         raise UserError(
-            f"{stored.path} does not hold this program's generator ({differences}): {_ADVICE}"
-        )
-    assign(generator, stored)
+            f"{path} is not a complete .h5 or .keras file of Keras ({first_line(error)}): {_ADVICE}"
+        ) from error
+    return _Stored(path, hdf5, ".h5" if names else ".weights.h5", shapes, parsed)
 
 
-def _computation_of(generator: keras.Model) -> list[str]:
-    """What a program's own network computes; nothing if its layers cannot say."""
-    try:
-        return computation(json.loads(generator.to_json())["config"])
-    except (LookupError, TypeError, ValueError, AttributeError, NotImplementedError):
-        return []
+def _shapes_in(group: h5py.Group) -> list[Shape]:
+    """The shapes of the weights in a group, those of dense_2 before those of dense_10."""
+    names: list[str] = []
+    group.visit(names.append)
+    items = [group[name] for name in sorted(names, key=lambda name: (len(name), name))]
+    weights = (x for x in items if isinstance(x, h5py.Dataset) and "seed_generator" not in x.name)
+    return [x.shape for x in weights]
 
 
-def _computation_in(stored: Stored) -> list[str]:
-    """What the network in a file computes; nothing if the file does not say, or not legibly."""
-    try:
-        return computation(stored.config)
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        return []
+def _last_activation(config: dict[str, Any]) -> str | None:
+    """The last activation of a network by its configuration, such as "tanh"; None if unknown."""
+    for layer in reversed(config.get("layers", [])):
+        inner = layer["config"]
+        found = _last_activation(inner) if "layers" in inner else inner.get("activation")
+        if found is not None:
+            return found if isinstance(found, str) else found["class_name"]  # a name or an object
+    return None
 
 
-def _build_for(stored: Stored, build: BuildGenerator) -> keras.Model:
+def _input_sizes(config: dict[str, Any]) -> list[int]:
+    """The sizes of a network's inputs by its configuration, in no particular order."""
+    inputs = [x["config"] for x in config.get("layers", []) if x["class_name"] == "InputLayer"]
+    return [(x.get("batch_shape") or x["batch_input_shape"])[-1] for x in inputs]
+
+
+def _build_for(stored: _Stored, build: BuildGenerator) -> keras.Model:
     """Builds the generator whose weights have the shapes found in a file.
 
     The image size follows from the last matrix, the kernel of a Dense layer. It has a column for
     each value of a feature map or of the image, so their number grows with the square of the image
-    size. The first matrix has a row for each input, so without a configuration it gives the number
-    of labels, if the latent size is this program's.
+    size. The first matrix has a row for each value of the inputs, so it gives the number of labels.
     """
-    path, found, inputs = stored.path, stored.shapes, _input_sizes(stored.config)
-    matrices = [shape for shape in found if len(shape) == 2]
-    if any(columns == 1 for _, columns in matrices):
-        raise UserError(f"{path} holds a discriminator: give the file of a generator")
     generator = build(_IMAGE_SIZE, _NUM_LABELS)
-    differences = _differences(generator, found)
-    if not differences:
-        return generator
-    advice = _ADVICE
-    own = [shape for shape in _shapes_of(generator) if len(shape) == 2]
-    if own and matrices:
-        latent = Latent.of(generator)
-        latent_size, *label_sizes = inputs or [latent.latent_size]
-        num_labels = sum(label_sizes) if inputs else matrices[0][0] - latent_size
-        if latent_size != latent.latent_size:
-            raise UserError(
-                f"{path} does not hold this program's generator (latent size {latent.latent_size} "
-                f"expected, {latent_size} found; {differences}): {advice}"
-            )
-        image_size = round(_IMAGE_SIZE * math.sqrt(matrices[-1][1] / own[-1][1]))
-        takes_labels = MIN_LABELS <= num_labels <= MAX_LABELS
-        if (takes_labels if latent.conditional else num_labels == 0) and (
-            image_size % 4 == 0 and 0 < image_size**2 <= MAX_PIXELS
-        ):
+    inputs, sizes = [x.shape[1] for x in generator.inputs], _input_sizes(stored.config)
+    own = [x.shape for x in generator.weights if len(x.shape) == 2]
+    found = [shape for shape in stored.shapes if len(shape) == 2]
+    if any(columns == 1 for _, columns in found):
+        raise UserError(f"{stored.path} holds a discriminator: give the file of a generator")
+    if sizes and (inputs[0] not in sizes or len(inputs) != len(sizes)):
+        raise _refused(stored.path, f"inputs of {inputs} values expected, {sizes} found")
+    if own and found:
+        num_labels = found[0][0] - inputs[0]
+        image_size = round(_IMAGE_SIZE * math.sqrt(found[-1][1] / own[-1][1]))
+        can_be = (num_labels > 0) == (len(inputs) > 1) and image_size > 0 and image_size % 4 == 0
+        if can_be and (image_size, num_labels) != (_IMAGE_SIZE, sum(inputs[1:])):
             generator = build(image_size, num_labels)
-            differences = _differences(generator, found)
-            if not differences:
-                return generator
-        elif latent.conditional and num_labels == 0:
-            advice = f"if it is a generator without labels, {_other_program('dcgan_mnist.py')}"
-        elif takes_labels:
-            advice = f"if it takes one of {num_labels} labels, {_other_program('cgan_mnist.py')}"
-    raise UserError(f"{path} does not hold this program's generator ({differences}): {advice}")
+    expected, others = Counter(x.shape for x in generator.weights), Counter(stored.shapes)
+    if expected != others:
+        missing, more = (
+            max(shapes, key=math.prod, default="none")
+            for shapes in (expected - others, others - expected)
+        )
+        raise _refused(stored.path, f"weights of shape {missing} expected, {more} found")
+    return generator
 
 
-def _other_program(example: str) -> str:
-    return f"sample it with the program that trained it, such as {example}"
-
-
-def _differences(generator: keras.Model, found: list[Shape]) -> str:
-    """How the shapes of a generator's weights differ from others; empty if they do not.
-
-    Files list layers by their names, networks in the order of use. So the order is ignored.
-    """
-    expected, others = _shapes_of(generator), list(found)
-    missing = []
-    for shape in expected:
-        if shape in others:
-            others.remove(shape)
-        else:
-            missing.append(shape)
-    if not missing and not others:
-        return ""
-    return f"weights of shape {_listed(missing)} expected, {_listed(others)} found"
-
-
-def _listed(shapes: list[Shape]) -> str:
-    """The largest of some shapes."""
-    distinct = sorted(set(shapes), key=math.prod, reverse=True)
-    few = ", ".join(map(str, distinct[:4]))
-    return (few or "none") + (", ..." if len(distinct) > 4 else "")
-
-
-def _shapes_of(generator: keras.Model) -> list[Shape]:
-    return [tuple(weight.shape) for weight in generator.weights]
-
-
-def _input_sizes(config: Any) -> list[int] | None:
-    """The sizes of a model's inputs by its configuration."""
+def _load_weights(generator: keras.Model, stored: _Stored) -> None:
+    """Has Keras read the weights from a copy under the name that it expects."""
     try:
-        inputs = config["input_layers"]
-        names = [name for name, *_ in ([inputs] if isinstance(inputs[0], str) else inputs)]
-        layers = {layer["config"]["name"]: layer["config"] for layer in config["layers"]}
-        shapes = (layers[n].get("batch_shape") or layers[n]["batch_input_shape"] for n in names)
-        return [int(shape[1]) for shape in shapes]
-    except (ValueError, LookupError, TypeError, AttributeError):
-        return None
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, f"generator{stored.suffix}")
+            copy.write_bytes(stored.hdf5)
+            generator.load_weights(copy)
+    except Exception as error:  # a damaged file can make h5py raise any exception
+        raise _refused(stored.path, first_line(error)) from error
+    if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
+        raise UserError(
+            f"{stored.path} holds NaN or infinity: its training has diverged, train another"
+        )
+
+
+def _refused(path: Path, differences: str) -> UserError:
+    return UserError(f"{path} does not hold this program's generator ({differences}): {_ADVICE}")

@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.evaluation.evaluate import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import Latent, RealImages
-from common.gan.models import lowest_pixel
+from common.gan.models import lowest_pixel, set_precision
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
 from common.options import Options
@@ -88,7 +88,9 @@ def train(
 def make_step(
     models: Models, real: RealImages, rng: np.random.Generator, options: Options
 ) -> AlternatingStep:
-    """Makes the alternating step, with the engine, strategy and batch size of the options."""
+    """Makes the alternating step, with the precision, engine, strategy and batch size given."""
+    for model in models[1:]:
+        set_precision(model, options.precision)
     arguments = (models, real, options.batch_size, rng)
     if options.strategy != "none":
         return DistributedStep(*arguments, sync_batchnorm=options.sync_batchnorm)
