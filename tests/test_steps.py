@@ -1,6 +1,7 @@
 """One alternating step: what goes in, what changes, what comes out."""
 
 import itertools
+from unittest import mock
 
 import keras
 import numpy as np
@@ -61,22 +62,27 @@ def changed(before: list[np.ndarray], after: list[np.ndarray]) -> list[bool]:
     return [not np.array_equal(old, new) for old, new in zip(before, after, strict=True)]
 
 
+def assert_learns(call: dict, network: str) -> None:
+    """That one network has changed in a call, all of it, and the other has not."""
+    for name, before, after in zip("GD", call["before"], call["after"], strict=True):
+        if name == network:
+            assert all(changed(before, after))
+        else:
+            assert not any(changed(before, after))
+
+
 def test_d_learns_and_g_does_not_in_ds_turn(spied):
     _, d_calls, _, _ = spied
     for call in d_calls:
-        (g_before, d_before), (g_after, d_after) = call["before"], call["after"]
-        assert all(changed(d_before, d_after))
-        assert not any(changed(g_before, g_after))
+        assert_learns(call, "D")
 
 
 def test_g_learns_and_d_does_not_in_gs_turn(spied):
     generator, _, a_calls, _ = spied
     names = [weight.name for weight in generator.weights]
-    assert names.count("moving_variance") == 4
+    assert names.count("moving_variance") == 4  # which change, too
     for call in a_calls:
-        (g_before, d_before), (g_after, d_after) = call["before"], call["after"]
-        assert all(changed(g_before, g_after))  # the moving statistics included
-        assert not any(changed(d_before, d_after))
+        assert_learns(call, "G")
 
 
 def test_nothing_changes_between_the_turns(spied):
@@ -147,22 +153,12 @@ def test_metrics_are_this_batchs_own(spied):
             assert log[f"{name}_acc"] == pytest.approx(np.mean((p > 0.5) == y), abs=1e-6)
 
 
-def test_metrics_are_reset_before_each_batch(gan, small_data, rng, monkeypatch):
+def test_metrics_are_reset_before_each_batch(gan, small_data, rng):
     """Keras before 3.15, the only one for Python 3.10, does not do so by itself."""
-    models = gan.models(image_size=8)
-    events = []
-    for model in models[1:]:
-        for name in ("reset_metrics", "train_on_batch"):
-
-            def noted(*args, owner=model.name, name=name, real=getattr(model, name)):  # noqa: B008
-                events.append((owner, name))
-                return real(*args)
-
-            setattr(model, name, noted)
-    gan.step(models, *small_data, rng, batch_size=6)()
-    for model in models[1:]:
-        mine = [name for owner, name in events if owner == model.name]
-        assert mine[:2] == ["reset_metrics", "train_on_batch"]
+    step = gan.step(gan.models(image_size=8), *small_data, rng, batch_size=6)
+    model = mock.Mock()
+    step.train_on_batch(model, [], None)
+    assert [name for name, *_ in model.method_calls] == ["reset_metrics", "train_on_batch"]
 
 
 def test_predict_is_not_used(gan, small_data, rng, monkeypatch):
@@ -178,70 +174,45 @@ def test_both_keep_learning_when_the_batch_size_changes(gan, small_data, rng):
     watched = generator, discriminator
     d, a = Spy(discriminator, watched), Spy(models[2], watched)
     gan.step(models, *small_data, rng, batch_size=10)()
-    (g_before, d_before), (g_after, d_after) = d.calls[0]["before"], d.calls[0]["after"]
-    assert all(changed(d_before, d_after))
-    assert not any(changed(g_before, g_after))
-    (g_before, d_before), (g_after, d_after) = a.calls[0]["before"], a.calls[0]["after"]
-    assert all(changed(g_before, g_after))
-    assert not any(changed(d_before, d_after))
+    assert_learns(d.calls[0], "D")
+    assert_learns(a.calls[0], "G")
 
 
-@pytest.fixture(scope="module")
-def both_engines(gan):
-    """5 steps on real MNIST with each engine: `[(metrics, variables by name, rng state), ...]`."""
-    x_train, y_train = load_data()
-    results = []
-    for engine in ("train_on_batch", "compiled"):
-        models = gan.models()
-        rng = np.random.default_rng(0)
-        step = gan.step(models, x_train, y_train, rng, batch_size=8, engine=engine)
-        metrics = step(5)
-        results.append((metrics, variables(models), step.rng.bit_generator.state))
-    return results
+def taken(gan, data, counts, batch_size, engine, image_size=28, precision="float32"):
+    """Takes steps: their metrics, all variables afterwards, the random generator's state."""
+    models = generator, discriminator, adversarial = gan.models(image_size, precision)
+    step = gan.step(models, *data, np.random.default_rng(0), batch_size, engine)
+    metrics = np.concatenate([step(count) for count in counts])
+    assert len(set(metrics[:, 0])) == sum(counts)  # of steps that differ
+    assert metrics.dtype == np.float32
+    assert metrics.shape == (sum(counts), 4)
+    optimizers = [discriminator.optimizer.variables, adversarial.optimizer.variables]
+    variables = [v for x in (generator.weights, discriminator.weights, *optimizers) for v in x]
+    return metrics, [v.numpy() for v in variables], step.rng.bit_generator.state
 
 
-def variables(models) -> dict[str, np.ndarray]:
-    generator, discriminator, adversarial = models
-    lists = {
-        "generator": generator.weights,
-        "discriminator": discriminator.weights,
-        "discriminator_optimizer": discriminator.optimizer.variables,
-        "adversarial_optimizer": adversarial.optimizer.variables,
-    }
-    return {f"{name}/{i}": v.numpy() for name in lists for i, v in enumerate(lists[name])}
+def assert_same(found: tuple, expected: tuple) -> None:
+    """Bit for bit."""
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert not any(changed(found[1], expected[1]))
+    assert found[2] == expected[2]
 
 
-def test_engines_compute_the_same(both_engines):
-    """Losses, accuracies, weights, optimizers, random generator: bit for bit."""
-    (metrics, weights, rng_state), (compiled_metrics, compiled_weights, compiled_rng) = both_engines
-    assert metrics.shape == (5, 4)
-    assert metrics.dtype == compiled_metrics.dtype == np.float32
-    assert len(set(metrics[:, 0])) == 5  # of steps that differ
-    np.testing.assert_array_equal(metrics, compiled_metrics)
-    assert weights.keys() == compiled_weights.keys()
-    for name in weights:
-        np.testing.assert_array_equal(weights[name], compiled_weights[name], err_msg=name)
-    assert rng_state == compiled_rng
+def test_engines_compute_the_same(gan):
+    """Losses, accuracies, weights, optimizers, random generator, on real MNIST."""
+    engines = ("train_on_batch", "compiled")
+    assert_same(*(taken(gan, load_data(), [5], 8, engine) for engine in engines))
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_steps_of_one_call(gan, small_data, precision):
     """However many steps are taken in a call, they are the same steps, each with its metrics."""
-    results = []
-    for counts in ([1] * 7, [7], [2, 4, 1]):
-        models = gan.models(8, precision)
-        rng = np.random.default_rng(0)
-        step = gan.step(models, *small_data, rng, batch_size=6, engine="compiled")
-        metrics = np.concatenate([step(count) for count in counts])
-        results.append((metrics, variables(models), rng.bit_generator.state))
-    metrics, weights, rng_state = results[0]
-    assert metrics.shape == (7, 4)
-    assert len(set(metrics[:, 0])) == 7
-    for other_metrics, other_weights, other_rng_state in results[1:]:
-        np.testing.assert_array_equal(metrics, other_metrics)
-        for name in weights:
-            np.testing.assert_array_equal(weights[name], other_weights[name], err_msg=name)
-        assert rng_state == other_rng_state
+    expected, *others = (
+        taken(gan, small_data, counts, 6, "compiled", 8, precision)
+        for counts in ([1] * 7, [7], [2, 4, 1])
+    )
+    for found in others:
+        assert_same(found, expected)
 
 
 def test_a_gpu_would_not_hand_the_data_set_back(gan, small_data):

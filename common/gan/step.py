@@ -29,7 +29,7 @@ def alternating_step(
     real: list,
     d_inputs: list,
     g_inputs: list,
-    targets: tuple[Any, Any],
+    targets: Sequence,
     generate: Callable[[keras.Model, list], Any],
     train_on_batch: Callable[[keras.Model, list, Any], Sequence],
 ) -> tuple:
@@ -93,7 +93,7 @@ class AlternatingStep:
         self.batch_size = batch_size
         self.rng = rng
         ones = np.ones((batch_size, 1), np.float32)
-        self.targets = (np.concatenate([ones, np.zeros_like(ones)]), ones)
+        self.targets: Sequence = (np.concatenate([ones, np.zeros_like(ones)]), ones)
         for model, trainable in ((self.discriminator, True), (self.adversarial, False)):
             self.discriminator.trainable = trainable
             # Optimizers create their variables now, so that a checkpoint can fill them, and metrics
@@ -111,7 +111,20 @@ class AlternatingStep:
         Returns:
             The `METRICS` of each step: float32 of shape (count, 4).
         """
-        return np.array([self._step(*self._draw()) for _ in range(count)], np.float32)
+        metrics = []
+        for _ in range(count):
+            indexes, d_inputs, g_inputs = self._draw()
+            metrics.append(self._alternate(self.real.take(indexes), d_inputs, g_inputs))
+        return np.array(metrics, np.float32)
+
+    def generate(self, generator: keras.Model, inputs: list) -> Any:
+        """Draws images in inference mode."""
+        return generator.predict_on_batch(inputs)
+
+    def train_on_batch(self, model: keras.Model, x: list, y: Any) -> Sequence:
+        """Updates what is trainable in a model; returns the batch's own loss and accuracy."""
+        model.reset_metrics()  # before Keras 3.15 they were means over all batches so far
+        return model.train_on_batch(x, y)
 
     def _draw(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Draws the random inputs of a step: indexes of real images, G's inputs for either turn."""
@@ -121,18 +134,8 @@ class AlternatingStep:
             self.latent.draw(self.rng, self.batch_size),
         )
 
-    def _step(self, indexes: Any, d_inputs: list, g_inputs: list) -> tuple:
-        """Takes one step with the inputs that `_draw` gave."""
-        real = self.real.take(indexes)
+    def _alternate(self, real: list, d_inputs: list, g_inputs: list) -> tuple:
+        """Takes the alternating step in this engine's way."""
         return alternating_step(
-            self.models, real, d_inputs, g_inputs, self.targets, _generate, _train_on_batch
+            self.models, real, d_inputs, g_inputs, self.targets, self.generate, self.train_on_batch
         )
-
-
-def _generate(generator: keras.Model, inputs: list) -> np.ndarray:
-    return generator.predict_on_batch(inputs)
-
-
-def _train_on_batch(model: keras.Model, x: list, y: np.ndarray) -> Sequence:
-    model.reset_metrics()  # before Keras 3.15 they were means over all batches so far
-    return model.train_on_batch(x, y)

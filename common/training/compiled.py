@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from common.gan.step import AlternatingStep, alternating_step
+from common.gan.step import AlternatingStep
 
 
 class CompiledStep(AlternatingStep):
@@ -36,8 +36,7 @@ class CompiledStep(AlternatingStep):
         self._data = [
             tf.constant(array) for array in (packed, self.real.labels) if array is not None
         ]
-        real_or_fake, all_real = self.targets
-        self.targets = (tf.constant(real_or_fake), tf.constant(all_real))
+        self.targets = [tf.constant(target) for target in self.targets]
         # The step stays a function of its own: TensorFlow would optimize it differently as a part
         # of the loop, and it would round differently; XLA would compile the loop anew for every
         # number of steps.
@@ -56,6 +55,16 @@ class CompiledStep(AlternatingStep):
         """Takes steps in one call, with the random numbers that single steps would draw."""
         inputs = [self._draw() for _ in range(count)]
         return self._compiled_loop(*tf.nest.map_structure(lambda *x: np.stack(x), *inputs)).numpy()
+
+    def generate(self, generator: keras.Model, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """Draws images in inference mode."""
+        return generator(inputs, training=False)
+
+    def train_on_batch(self, model: keras.Model, x: list[tf.Tensor], y: tf.Tensor) -> Sequence:
+        """Updates what is trainable in a model; returns the batch's own loss and accuracy."""
+        model.reset_metrics()
+        metrics = model.train_step((x, y))  # which Keras's `train_on_batch` compiles
+        return metrics["loss"], metrics["accuracy"]
 
     def _take_steps(self, *inputs: Any) -> tf.Tensor:
         """Takes a step with each of the inputs, which `_draw` gave, in a compiled loop.
@@ -83,10 +92,7 @@ class CompiledStep(AlternatingStep):
     ) -> tf.Tensor:
         """Takes one step; `data` is the data set on a device, as `_data` has it."""
         real = self._real(*(tf.gather(array, indexes) for array in data))
-        metrics = alternating_step(
-            self.models, real, d_inputs, g_inputs, self.targets, _generate, _train_on_batch
-        )
-        return tf.stack(metrics)
+        return tf.stack(self._alternate(real, d_inputs, g_inputs))
 
     def _real(self, packed: tf.Tensor, *labels: tf.Tensor) -> list[tf.Tensor]:
         """What `RealImages.take` gives."""
@@ -96,13 +102,3 @@ class CompiledStep(AlternatingStep):
         if self.real.lowest < 0:
             images = images * 2 - 1
         return [images, *(tf.one_hot(classes, self.real.num_labels) for classes in labels)]
-
-
-def _generate(generator: keras.Model, inputs: list[tf.Tensor]) -> tf.Tensor:
-    return generator(inputs, training=False)
-
-
-def _train_on_batch(model: keras.Model, x: list[tf.Tensor], y: tf.Tensor) -> Sequence:
-    model.reset_metrics()
-    metrics = model.train_step((x, y))  # which `train_on_batch` compiles
-    return metrics["loss"], metrics["accuracy"]

@@ -25,39 +25,35 @@ from common.training.compiled import CompiledStep
 
 
 def join(strategy_name: str, devices: list[str] | None, timeout: int) -> Workers:
-    """Sets the strategy that whatever is built from now on belongs to.
+    """Sets the strategy for models built afterwards.
 
     Args:
         strategy_name: "mirrored" or "multiworker".
-        devices: For "mirrored": which of them; None for all GPUs.
+        devices: For "mirrored": names such as "GPU:0"; None for all GPUs.
         timeout: For "multiworker": seconds to wait for other workers.
 
     Returns:
         The workers that train together: this one alone, or those of a cluster, all of which have
         arrived.
-
-    Raises:
-        UserError: There are no such devices, or there is no such cluster.
     """
+    workers = Workers()
     if strategy_name == "mirrored":
-        workers = Workers()
         strategy = _mirrored(devices)
         names = [device.split("device:")[-1] for device in strategy.extended.worker_devices]
-        print(f"{_replicas(len(names))}: {', '.join(names)}")
+        print(f"{_replicas(strategy)}: {', '.join(names)}")
     else:
-        cluster, task = cluster_from_environment()
-        strategy = multiworker_strategy(cluster, task, timeout)
-        number = task["index"] + (task["type"] == "worker" and "chief" in cluster)
-        count, replicas = sum(map(len, cluster.values())), strategy.num_replicas_in_sync
-        # a worker that is alone has nobody to agree with
-        workers = Cluster(strategy, is_chief=number == 0) if count > 1 else Workers()
+        addresses, number = cluster_from_environment()
+        strategy = multiworker_strategy(addresses, number, timeout)
+        if len(addresses) > 1:
+            workers = Cluster(strategy, is_chief=number == 0)
         role = ", the chief" if workers.is_chief else ": the chief, worker 0, prints and writes"
-        print(f"{_replicas(replicas)}; worker {number} of {count}{role}", flush=True)
+        print(f"{_replicas(strategy)}; worker {number} of {len(addresses)}{role}", flush=True)
     tf.distribute.experimental_set_strategy(strategy)
     return workers
 
 
-def _replicas(count: int) -> str:
+def _replicas(strategy: tf.distribute.Strategy) -> str:
+    count = strategy.num_replicas_in_sync
     return "1 replica" if count == 1 else f"{count} replicas"
 
 
@@ -105,18 +101,15 @@ class DistributedStep(CompiledStep):
         super().__init__(*args)
         self._strategy = tf.distribute.get_strategy()
         self._devices = self._strategy.extended.worker_devices
-        networks = (self.generator, self.discriminator)
         self._normalizations = [
             layer
-            for network in networks
-            for layer in layers_of(network)
+            for layer in (*layers_of(self.generator), *layers_of(self.discriminator))
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         for layer in self._normalizations:
             layer.synchronized = sync_batchnorm
-        share = self.batch_size // self._strategy.num_replicas_in_sync
-        ones = tf.ones((share, 1))
-        self.targets = (tf.concat([ones, tf.zeros((share, 1))], axis=0), ones)
+        # of a replica's share of the batch
+        self.targets = [x[:: self._strategy.num_replicas_in_sync] for x in self.targets]
         self._data_on_devices = [self._data_on(device) for device in self._devices]
         tf.distribute.experimental_set_strategy(None)
 
