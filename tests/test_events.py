@@ -15,6 +15,7 @@ from tensorboard.util import tensor_util
 import cgan_mnist
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
+from common.training.callbacks import tensorboard
 from common.training.callbacks.tensorboard import TensorBoard
 from common.training.loop import run_steps
 from conftest import ROOT
@@ -175,7 +176,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
 
 def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, small_data, capsys, monkeypatch):
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    monkeypatch.setattr(RunFolder, "event_file", lambda self, _: self.path / "missing" / "file")
+    monkeypatch.setattr(tensorboard, "EVENTS", "missing/file.")
     flags = ["--batch-size=4", "--train-steps=2", "--tensorboard", f"--outdir={tmp_path}"]
     with pytest.raises(SystemExit) as stopped:
         cgan_mnist.main([f"--data={tmp_path / 'set.npz'}", *flags])

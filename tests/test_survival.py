@@ -21,6 +21,7 @@ from PIL import Image
 import cgan_mnist
 import dcgan_mnist
 from common.gan.models import compile_model
+from common.gan.saving import load_generator
 from common.gan.step import AlternatingStep
 from common.training.train import train
 from conftest import assert_same_run, give_classifier, history
@@ -229,8 +230,13 @@ def test_a_finished_run_says_so(run_here):
         assert f"{run_here.folder / 'dcgan_mnist'}: {told}\n" in out
 
 
+def with_callbacks(patch, *callbacks):
+    """Gives the program callbacks of its own."""
+    patch.setattr(dcgan_mnist, "train", lambda *args: train(*args, callbacks=callbacks))
+
+
 class Enough(keras.callbacks.Callback):
-    """A program's own, which ends the run after two steps."""
+    """Ends the run after two steps."""
 
     def on_train_batch_end(self, batch, logs=None):
         self.model.stop_training = batch == 1
@@ -238,13 +244,39 @@ class Enough(keras.callbacks.Callback):
 
 def test_a_callback_ends_a_run_in_good_order(run_here, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(dcgan_mnist, "train", lambda *args: train(*args, callbacks=[Enough()]))
+        with_callbacks(patch, Enough())
         status, _, err = run_here(*run_here.flags, "--train-steps=6")
     assert status == 0
     assert "stopped after 2 steps" in err
     status, out, _ = run_here("--resume")
     assert status == 0
     assert "resumed after 2 steps" in out
+
+
+class Look(keras.callbacks.Callback):
+    """Reads a generator's file after each step, as somebody does who draws meanwhile."""
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.seen = file, []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(last_bias_in(self.file) if self.file.exists() else None)
+
+
+def last_bias_in(file):
+    return load_generator(file, dcgan_mnist.new_generator).get_weights()[-1].item()
+
+
+def test_the_generators_file_is_written_at_each_save_interval(run_here, monkeypatch):
+    file = run_here.folder / "dcgan_mnist.h5"
+    look = Look(file)
+    with_callbacks(monkeypatch, look)
+    assert run_here(*run_here.flags, "--train-steps=7", "--save-interval=3")[0] == 0
+    nothing, after_3, after_6 = look.seen[:3], look.seen[3:6], look.seen[6:]
+    assert nothing == [None] * 3
+    assert after_3 == after_3[:1] * 3
+    assert len({after_3[0], after_6[0], last_bias_in(file)}) == 3
 
 
 def test_ctrl_c_before_the_first_step(run_here, monkeypatch):
@@ -357,12 +389,15 @@ def test_a_file_that_cannot_grow(uninterrupted):
     assert_whole(folder)
 
 
-@pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
-def test_divergence(program, monkeypatch, tmp_path, small_data, capsys):
+@pytest.mark.parametrize(
+    ("program", "saves"),
+    [(dcgan_mnist, "--checkpoint-interval=1"), (cgan_mnist, "--save-interval=1")],
+)
+def test_divergence(program, saves, monkeypatch, tmp_path, small_data, capsys):
     """The learning rate becomes one at which no GAN can last."""
     np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
     name = program.PROGRAM.name
-    flags = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}", "--checkpoint-interval=1"]
+    flags = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}", "--no-show"]
     program.main([*flags, "--batch-size=4", "--seed=0", "--train-steps=2"])
     kept = {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}
     generator = (tmp_path / f"{name}.h5").read_bytes()
@@ -372,17 +407,14 @@ def test_divergence(program, monkeypatch, tmp_path, small_data, capsys):
     )
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
-        program.main([*flags, "--resume", "--train-steps=50"])
+        program.main([*flags, saves, "--resume", "--train-steps=50"])
     assert stopped.value.code == 2
     err = capsys.readouterr().err
     assert f"{name}.py: error: training has diverged: " in err
     assert re.search(r"in step \d+|after \d+ steps", err)
     assert err.count("\n") == 1
     assert (tmp_path / f"{name}.h5").read_bytes() == generator
-    assert (
-        kept.items()
-        <= {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}.items()
-    )
+    assert all(path.read_bytes() == content for path, content in kept.items())
 
 
 def test_overwriting_waits_for_the_first_step(run_here, monkeypatch):
