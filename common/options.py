@@ -42,51 +42,32 @@ SWITCH = "store_true"
 ON_OFF = argparse.BooleanOptionalAction
 
 
-class OnResume(enum.Enum):
-    """Whether a resumed run may change a flag of the run, which config.json stores.
-
-    Other flags belong to the command: each command gives them anew.
-    """
-
-    FIXED = enum.auto()  # another value would make it another run
-    CHANGEABLE = enum.auto()
-
-
-FIXED, CHANGEABLE = OnResume.FIXED, OnResume.CHANGEABLE
+# How config.json stores a flag of the run: whether a resumed run may change it. Other flags belong
+# to the command, and each command gives them anew.
+FIXED, CHANGEABLE = "fixed", "changeable"
 
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
     """A declaration.
 
-    Attributes:
-        default: The value if the flag is not given.
-        type: Converts the text of the command line to the value; a tuple of choices; or `SWITCH` or
-            `ON_OFF` for a flag without a value.
-        metavar: The name of the value in the help.
-        help: The description; {name} stands for the name of the model, {default} for the default.
-        modes: The modes in which it has an effect.
-        on_resume: For a flag of the run, whether a resumed run may change it.
-        needs: Other flags with the values that this one needs.
-        exclusive: A label. Of the flags with the same label only one may be given.
-        short: A short name, such as "-g".
-        conditional: Whether it exists only in programs whose generator takes labels.
-        nargs: The number of values, as in argparse.
-        const: The value if it is given without one.
+    In `help`, {name} stands for the name of the model, {default} for the default.
     """
 
     default: Any
+    # converts the text of the command line; or a tuple of choices; or SWITCH or ON_OFF
     type: Any
     metavar: str | None
+    modes: Mode  # in which it has an effect
     help: str
-    modes: Mode
-    on_resume: OnResume | None = None
+    stored: str = ""
+    # other flags with the values that this one needs
     needs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    exclusive: str | None = None
-    short: str | None = None
-    conditional: bool = False
+    exclusive: str = ""  # only one of the flags with the same label may be given
+    short: str = ""
+    conditional: bool = False  # exists only where the generator takes labels
     nargs: str | None = None
-    const: Any = None
+    const: Any = None  # the value if it is given without one
 
     def restored(self, stored: Any) -> Any:
         """Converts a value from config.json as the command line would.
@@ -101,9 +82,9 @@ class Flag:
         return None if stored is None is self.default else self.type(str(stored))
 
 
-def flag(default: Any, type: Any, metavar: str | None, help: str, modes: Mode, **more: Any) -> Any:
+def flag(default: Any, type: Any, metavar: str | None, modes: Mode, help: str, **more: Any) -> Any:
     """Declares a flag as a field of `Options`; the arguments are those of `Flag`."""
-    declared = Flag(default, type, metavar, help, modes, **more)
+    declared = Flag(default, type, metavar, modes, help, **more)
     return dataclasses.field(default=default, metadata={"flag": declared})
 
 
@@ -167,12 +148,11 @@ def digits(text: str) -> str:
 def device_names(text: str) -> list[str]:
     """The type of a list of different devices of one kind."""
     names = text.upper().split(",")
-    if not re.fullmatch(r"GPU:\d{1,3}(,GPU:\d{1,3})*|CPU:\d{1,3}(,CPU:\d{1,3})*", text.upper()):
+    kinds = {name.partition(":")[0] for name in names if re.fullmatch(r"[GC]PU:\d{1,3}", name)}
+    if len(kinds) != 1 or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(
-            f"{text!r} given, names like GPU:0,GPU:1 expected, all of one kind"
+            f"{text!r} given, names like GPU:0,GPU:1 expected, all of one kind, each once"
         )
-    if len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} given, each device expected once")
     return names
 
 
@@ -203,186 +183,103 @@ class Options:
         program: The program's file, as messages name it.
     """
 
-    # A line of values, the help, a line of the rest.
+    # A line of settings, then the help.
     # fmt: off
-    generator: Path | None = flag(
-        None, path, "FILE",
-        "draw digits with this generator (.h5, .hdf5 or .keras) instead of training",
-        modes=ANY, short="-g",
-    )
+    generator: Path | None = flag(None, path, "FILE", ANY,
+        "draw digits with this generator (.h5, .hdf5 or .keras) instead of training", short="-g")
 
     # with a generator
-    samples: int | None = flag(
-        None, whole_number(1, MAX_SAMPLES), "N",
+    samples: int | None = flag(None, whole_number(1, MAX_SAMPLES), "N", SAMPLE | EVALUATE,
         "how many images to draw (default: 16; 10000 to --evaluate), or with --interpolate, how "
-        "many walks (default: 10)",
-        modes=SAMPLE | EVALUATE,
-    )
-    interpolate: int | None = flag(
-        None, whole_number(2, 1000), "STEPS",
+        "many walks (default: 10)")
+    interpolate: int | None = flag(None, whole_number(2, 1000), "STEPS", SAMPLE,
         "walk from one z to another, each walk a row of so many images (default: 10; as an "
-        "animation, 30); spherically, so that z is uniform all along the way",
-        modes=SAMPLE, nargs="?", const=0,
-    )
-    output: Path | None = flag(
-        None, file_named(".png", ".pdf", ".svg", ".npz", ".gif"), "FILE",
+        "animation, 30); spherically, so that z is uniform all along the way", nargs="?", const=0)
+    output: Path | None = flag(None, file_named(".png", ".pdf", ".svg", ".npz", ".gif"), "FILE",
+        SAMPLE,
         "where to: a picture (.png, .pdf, .svg), the images and labels themselves (.npz), or of "
-        "--interpolate an animation (.gif) (default: a .png in test_outputs/)",
-        modes=SAMPLE,
-    )
-    evaluate: bool = flag(
-        False, SWITCH, None,
+        "--interpolate an animation (.gif) (default: a .png in test_outputs/)")
+    evaluate: bool = flag(False, SWITCH, None, EVALUATE,
         "measure how good the digits are, against the test images of --data: "
-        "test_outputs/evaluation.json",
-        modes=EVALUATE,
-    )
-    export: Path | None = flag(
-        None, file_named(".html", ".keras", ".onnx", ""), "FILE",
+        "test_outputs/evaluation.json")
+    export: Path | None = flag(None, file_named(".html", ".keras", ".onnx", ""), "FILE", EXPORT,
         "write the generator in another format: .html, a page that draws in any browser, .keras, "
-        ".onnx, or, without a suffix, a folder with a TensorFlow SavedModel",
-        modes=EXPORT,
-    )
-    digit: list[str] | None = flag(
-        None, digits, "DIGIT",
+        ".onnx, or, without a suffix, a folder with a TensorFlow SavedModel")
+    digit: list[str] | None = flag(None, digits, "DIGIT", SAMPLE,
         "the digit to draw; or several, in this order in each row of the picture: 0 1 2, or in "
         "one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to digit "
-        "(default: random ones)",
-        modes=SAMPLE, short="-d", nargs="+", conditional=True,
-    )
+        "(default: random ones)", short="-d", nargs="+", conditional=True)
 
     # training
-    train_steps: int = flag(
-        40000, count, "N",
-        "alternating steps to train for (default: {default})",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    batch_size: int = flag(
-        64, count, "N",
-        "real images a step, and as many fake ones (default: {default})",
-        modes=TRAIN, on_resume=FIXED,
-    )
-    save_interval: int = flag(
-        500, count, "N",
-        "steps from one sample grid to the next (default: {default})",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    checkpoint_interval: int | None = flag(
-        None, count, "N",
-        "steps from one checkpoint to the next (default: --save-interval)",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    evaluate_interval: int | None = flag(
-        None, whole_number(0, MAX_COUNT), "N",
+    train_steps: int = flag(40000, count, "N", TRAIN,
+        "alternating steps to train for (default: {default})", stored=CHANGEABLE)
+    batch_size: int = flag(64, count, "N", TRAIN,
+        "real images a step, and as many fake ones (default: {default})", stored=FIXED)
+    save_interval: int = flag(500, count, "N", TRAIN,
+        "steps from one sample grid to the next (default: {default})", stored=CHANGEABLE)
+    checkpoint_interval: int | None = flag(None, count, "N", TRAIN,
+        "steps from one checkpoint to the next (default: --save-interval)", stored=CHANGEABLE)
+    evaluate_interval: int | None = flag(None, whole_number(0, MAX_COUNT), "N", TRAIN,
         "steps from one evaluation of 5,000 images to the next; the best generator is kept; 0 for "
-        "none (default: 2500 on MNIST, 0 on other data)",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    data: Path = flag(
-        MNIST, path, "PATH",
+        "none (default: 2500 on MNIST, 0 on other data)", stored=CHANGEABLE)
+    data: Path = flag(MNIST, path, "PATH", TRAIN | EVALUATE,
         "an .npz file like keras.datasets.mnist's, a folder with IDX files like MNIST's, or one "
         "with a folder of pictures for each class (default: MNIST, which comes with the programs)",
-        modes=TRAIN | EVALUATE, on_resume=CHANGEABLE,  # to another path of the same data
-    )
-    image_size: int | None = flag(
-        None, side, "N",
+        stored=CHANGEABLE)  # to another path of the same data
+    image_size: int | None = flag(None, side, "N", TRAIN | EVALUATE,
         "crop and resize images to N x N pixels, N a multiple of 4 (default: as they are)",
-        modes=TRAIN | EVALUATE, on_resume=CHANGEABLE,  # to what gives the same images
-    )
-    engine: str = flag(
-        "train_on_batch", ENGINES, None,
+        stored=CHANGEABLE)  # to what gives the same images
+    engine: str = flag("train_on_batch", ENGINES, None, TRAIN,
         "how to take steps: one by one, as in the chapter, or many in one call of a compiled "
         "function, which is faster; the digits are the same (default: {default})",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    precision: str = flag(
-        "float32", PRECISIONS, None,
+        stored=CHANGEABLE)
+    precision: str = flag("float32", PRECISIONS, None, TRAIN,
         "what convolutions compute in; bfloat16 is faster on a GPU since Ampere and on a CPU with "
-        "instructions for it, float16 needs a GPU (default: {default})",
-        modes=TRAIN, on_resume=FIXED,
-    )
-    xla: bool = flag(
-        False, ON_OFF, None,
+        "instructions for it, float16 needs a GPU (default: {default})", stored=FIXED)
+    xla: bool = flag(False, ON_OFF, None, TRAIN,
         "compile with XLA: for --engine compiled on a GPU (default: --no-xla)",
-        modes=TRAIN, on_resume=CHANGEABLE, needs={"engine": "compiled", "strategy": "none"},
-    )
-    strategy: str = flag(
-        "none", STRATEGIES, None,
+        stored=CHANGEABLE, needs={"engine": "compiled", "strategy": "none"})
+    strategy: str = flag("none", STRATEGIES, None, TRAIN,
         "train on several devices, which share each batch: on those of this machine (mirrored), "
         "or on several machines, which TF_CONFIG or Slurm name (multiworker); with --engine "
-        "compiled (default: {default})",
-        modes=TRAIN,
-    )
-    devices: list[str] | None = flag(
-        None, device_names, "NAMES",
+        "compiled (default: {default})")
+    devices: list[str] | None = flag(None, device_names, "NAMES", TRAIN,
         "for --strategy mirrored: the devices, for example GPU:0,GPU:1, or CPU:0,CPU:1 to try it "
-        "without GPUs (default: all GPUs)",
-        modes=TRAIN, needs={"strategy": "mirrored"},
-    )
-    sync_batchnorm: bool = flag(
-        False, ON_OFF, None,
+        "without GPUs (default: all GPUs)", needs={"strategy": "mirrored"})
+    sync_batchnorm: bool = flag(False, ON_OFF, None, TRAIN,
         "batch normalization uses the statistics of the whole batch, not of each device's share "
-        "of it (default: --no-sync-batchnorm)",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    worker_timeout: int = flag(
-        120, whole_number(1, 86400), "SECONDS",
+        "of it (default: --no-sync-batchnorm)", stored=CHANGEABLE)
+    worker_timeout: int = flag(120, whole_number(1, 86400), "SECONDS", TRAIN,
         "for --strategy multiworker: how long to wait for another worker before giving up "
-        "(default: {default})",
-        modes=TRAIN, needs={"strategy": "multiworker"},
-    )
-    log_interval: int = flag(
-        100, count, "N",
+        "(default: {default})", needs={"strategy": "multiworker"})
+    log_interval: int = flag(100, count, "N", TRAIN,
         "steps from one log line to the next; 1 for each step, as in the chapter (default: "
-        "{default}, and on a terminal a progress bar instead)",
-        modes=TRAIN, exclusive="log",
-    )
-    quiet: bool = flag(
-        False, SWITCH, None,
-        "print only warnings and errors",
-        modes=TRAIN, exclusive="log",
-    )
-    tensorboard: bool = flag(
-        False, ON_OFF, None,
+        "{default}, and on a terminal a progress bar instead)", exclusive="log")
+    quiet: bool = flag(False, SWITCH, None, TRAIN,
+        "print only warnings and errors", exclusive="log")
+    tensorboard: bool = flag(False, ON_OFF, None, TRAIN,
         "write events for TensorBoard: tensorboard --logdir {name} (default: --no-tensorboard)",
-        modes=TRAIN, on_resume=CHANGEABLE,
-    )
-    resume: bool = flag(
-        False, SWITCH, None,
+        stored=CHANGEABLE)
+    resume: bool = flag(False, SWITCH, None, TRAIN,
         "resume the run in --outdir with the flags that it was started with; --train-steps may "
-        "grow",
-        modes=TRAIN, exclusive="start",
-    )
-    overwrite: bool = flag(
-        False, SWITCH, None,
+        "grow", exclusive="start")
+    overwrite: bool = flag(False, SWITCH, None, TRAIN | SAMPLE | EXPORT,
         "start a new run in place of the one in --outdir, which is deleted; with --generator, "
-        "replace the file named by --output or --export",
-        modes=TRAIN | SAMPLE | EXPORT, exclusive="start",
-    )
-    figures: bool = flag(
-        False, SWITCH, None,
+        "replace the file named by --output or --export", exclusive="start")
+    figures: bool = flag(False, SWITCH, None, Mode.FIGURES,
         "instead of training, draw the figures of the run in --outdir again, from its folder "
-        "alone: losses.png, evolution.png, evolution.gif",
-        modes=Mode.FIGURES, exclusive="start",
-    )
+        "alone: losses.png, evolution.png, evolution.gif", exclusive="start")
 
     # any mode
-    seed: int = flag(  # if not given, `resolve` draws one
-        None, seed_number, "N",
+    # if not given, `resolve` draws one
+    seed: int = flag(None, seed_number, "N", TRAIN | SAMPLE | EVALUATE,
         "repeat a run: the same seed gives the same digits (default: a new one each time)",
-        modes=TRAIN | SAMPLE | EVALUATE, on_resume=FIXED,
-    )
-    outdir: Path = flag(
-        Path(), path, "DIR",
+        stored=FIXED)
+    outdir: Path = flag(Path(), path, "DIR", ANY,
         "the folder that {name}/, {name}.h5 and test_outputs/ are written to (default: "
-        "{default})",
-        modes=ANY,
-    )
-    show: bool | None = flag(
-        None, ON_OFF, None,
-        "show the last picture in a window (default: on a terminal with a display)",
-        modes=TRAIN | SAMPLE | EVALUATE,
-    )
-
+        "{default})")
+    show: bool | None = flag(None, ON_OFF, None, TRAIN | SAMPLE | EVALUATE,
+        "show the last picture in a window (default: on a terminal with a display)")
     # fmt: on
 
     # no flags
@@ -398,7 +295,7 @@ class Options:
 
     def of_the_run(self) -> dict[str, Any]:
         """The flags of the run, as config.json holds them."""
-        flags = {name: getattr(self, name) for name in FLAGS if FLAGS[name].on_resume}
+        flags = {name: getattr(self, name) for name in FLAGS if FLAGS[name].stored}
         return flags | {"data": name_of(self.data)}
 
     def typed(self) -> list[str]:
@@ -414,7 +311,7 @@ class Options:
         return ["--resume"] + [
             _as_typed(name, value)
             for name, value in own.items()
-            if not FLAGS[name].on_resume or name == "data"
+            if not FLAGS[name].stored or name == "data"
         ]
 
     def completed_by(self, flags: dict[str, Any]) -> Options:
@@ -471,16 +368,14 @@ def restored_flags(stored: dict[str, Any]) -> dict[str, Any]:
         ValueError, argparse.ArgumentTypeError: The command line would refuse a value.
     """
     flags = {
-        name: declared.restored(stored[name])
-        for name, declared in FLAGS.items()
-        if declared.on_resume
+        name: declared.restored(stored[name]) for name, declared in FLAGS.items() if declared.stored
     }
     return flags | {"data": PROJECT / flags["data"]}
 
 
 def fixed(flags: dict[str, Any]) -> dict[str, Any]:
     """Those of a run's flags that a resumed run may not change."""
-    return {name: value for name, value in flags.items() if FLAGS[name].on_resume is FIXED}
+    return {name: value for name, value in flags.items() if FLAGS[name].stored == FIXED}
 
 
 def named(name: str) -> str:

@@ -143,7 +143,7 @@ def _following(options: Options, message: dict[str, Any], load: Load) -> tuple[O
             f"argument --data: {path} is not the data set that the chief trains on: give all "
             "workers the same"
         )
-    own = {name: value for name, value in options.given.items() if not FLAGS[name].on_resume}
+    own = {name: value for name, value in options.given.items() if not FLAGS[name].stored}
     for name, value in options.given.items():
         if name not in own and name != "data" and value != flags[name]:
             print(
