@@ -7,23 +7,13 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from common.errors import UserError
-from common.options import (
-    FLAGS,
-    ON_OFF,
-    SAMPLE,
-    SWITCH,
-    WITH_GENERATOR,
-    Flag,
-    Options,
-    check_needs,
-    resolve,
-)
+from common.options import FLAGS, ON_OFF, SWITCH
 
 # What other programs call these flags.
 _SYNONYMS = {
@@ -139,53 +129,6 @@ class CommandParser(argparse.ArgumentParser):
             self.exit(130, f"{self.prog}: interrupted\n")
 
 
-class Parser(CommandParser):
-    """The command line of a program: the flags of `Options`.
-
-    Args:
-        model_name: The name of the model.
-        description: The first line of `--help`.
-        conditional: Whether the generator takes labels, and so --digit exists.
-        prog: The name of the program, if it is not that of the model; it has no examples then.
-        defaults: As for `CommandParser`.
-    """
-
-    def __init__(
-        self,
-        model_name: str,
-        description: str,
-        conditional: bool = False,
-        prog: str | None = None,
-        defaults: dict[str, Any] | None = None,
-    ) -> None:
-        examples = None if prog else _examples(model_name, conditional)
-        super().__init__(prog or f"{model_name}.py", description, examples, defaults)
-        groups: dict[str, Any] = {
-            title: self.add_argument_group(title) for title in ("with --generator", "training")
-        }
-        exclusive: dict[str, Any] = {}
-        for name, flag in FLAGS.items():
-            if flag.conditional and not conditional:
-                continue
-            group = groups.get(_group_of(flag), self)
-            if flag.exclusive:
-                if flag.exclusive not in exclusive:
-                    exclusive[flag.exclusive] = group.add_mutually_exclusive_group()
-                group = exclusive[flag.exclusive]
-            self.add_flag(name, group, model_name)
-
-    def options(self, argv: Sequence[str] | None = None) -> Options:
-        """Reads the command line; a mistake in it ends the program with status 2."""
-        given = vars(self.parse_args(argv))
-        try:
-            options = resolve(given, self.prog, self.defaults)
-            if not options.resume:  # otherwise the flags of the run are not known yet
-                check_needs(options)
-            return options
-        except UserError as error:
-            self.error(str(error))
-
-
 def command(program: str, *arguments: str) -> str:
     """A command that the user can copy: the program is started as it was started now.
 
@@ -202,28 +145,3 @@ def command(program: str, *arguments: str) -> str:
     if os.path.basename(started[-1]) != os.path.basename(file):
         started = ["python", file]  # as in a notebook
     return f"{shlex.join(started)} {flags}"
-
-
-def _group_of(flag: Flag) -> str:
-    """The group of a flag in --help; those for any mode stand in none."""
-    if not flag.modes & ~WITH_GENERATOR:
-        return "with --generator"
-    return "" if SAMPLE in flag.modes else "training"
-
-
-def _examples(name: str, conditional: bool) -> str:
-    """The examples of --help."""
-    program = f"python {name}.py"
-    examples = {
-        program: "train as in the chapter (hours on a CPU)",
-        f"{program} --train-steps 2000": "train until digits appear",
-        f"{program} --generator={name}.h5": "draw 16 digits: test_outputs/00000.png",
-        f"{program} -g {name}.h5 --evaluate": "measure how good its digits are",
-        f"{program} --resume": "resume a run that was stopped",
-        f"{program} --data fashion/ --outdir f": "train on other images",
-    }
-    if conditional:
-        examples[f"{program} -g {name}.h5 --digit=8"] = "draw 16 eights: test_outputs/00008.png"
-    width = max(map(len, examples))
-    lines = (f"  {command:{width}}  {what}" for command, what in examples.items())
-    return "\n".join(["examples:", *lines])

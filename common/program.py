@@ -12,13 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common.cli import Parser
+from common.cli import CommandParser
 from common.data import PROJECT
 from common.errors import UserError
-from common.options import Mode, Options
+from common.options import FLAGS, SAMPLE, WITH_GENERATOR, Mode, Options, check_needs, resolve
 
 
-class Program:
+class Program(CommandParser):
     """One of the two programs, or a copy with networks of a reader's own.
 
     It is created before Keras is imported: it reads the command line first, because a mistake, or
@@ -29,12 +29,12 @@ class Program:
         file: The program's `__file__`. Its name is the name of the model: it names the run's folder
             and the generator's file, so that a copy of a program has its own.
         description: The first line of `--help`.
-        conditional: Whether the generator takes labels.
-        prog, defaults: As for `Parser`.
+        conditional: Whether the generator takes labels, and so --digit exists.
+        prog: How messages call it, if not by its name; it has no examples then.
+        defaults: As for `CommandParser`.
 
     Attributes:
         name: The name of the model.
-        parser: Its command line.
     """
 
     def __init__(
@@ -43,24 +43,54 @@ class Program:
         file: str,
         description: str,
         conditional: bool = False,
-        prog: str | None = None,
+        prog: str = "",
         defaults: dict[str, Any] | None = None,
     ) -> None:
         self.name = Path(file).stem
         self.conditional = conditional
-        self.parser = Parser(self.name, description, conditional, prog, defaults)
+        examples = "" if prog else _examples(self.name, conditional)
+        super().__init__(prog or f"{self.name}.py", description, examples, defaults)
+        self._add_flags()
         self._options: Options | None = None  # of the process's own command line
         if module == "__main__":
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends it without a traceback
-            self._options = self.parser.options()
+            self._options = self.options()
         if find_spec("tensorflow") is None:
-            self.parser.error(
+            self.error(
                 "TensorFlow is not installed in this Python: run the program with make, which "
                 "installs what it needs (make dcgan, make cgan), or run pip install -r "
                 "requirements.txt first"
             )
         from common import device  # noqa: F401
+
+    def _add_flags(self) -> None:
+        titles = ("with --generator", "training")
+        groups: dict[str, Any] = {title: self.add_argument_group(title) for title in titles}
+        exclusive: dict[str, Any] = {}
+        for name, flag in FLAGS.items():
+            if flag.conditional and not self.conditional:
+                continue
+            title = "" if SAMPLE in flag.modes else "training"
+            if not flag.modes & ~WITH_GENERATOR:
+                title = "with --generator"
+            group = groups.get(title, self)
+            if flag.exclusive:
+                if flag.exclusive not in exclusive:
+                    exclusive[flag.exclusive] = group.add_mutually_exclusive_group()
+                group = exclusive[flag.exclusive]
+            self.add_flag(name, group, self.name)
+
+    def options(self, argv: Sequence[str] | None = None) -> Options:
+        """Reads a command line, None for that of the process; a mistake ends the program."""
+        given = vars(self.parse_args(argv))
+        try:
+            options = resolve(given, self.prog, self.defaults)
+            if not options.resume:  # otherwise the flags of the run are not known yet
+                check_needs(options)
+            return options
+        except UserError as error:
+            self.error(str(error))
 
     def run(
         self,
@@ -85,8 +115,8 @@ class Program:
         from common.training.figures import draw_figures
         from common.training.start import start_run
 
-        options = self._options if argv is None and self._options else self.parser.options(argv)
-        with self.parser.one_line_errors(), restored():
+        options = self._options if argv is None and self._options else self.options(argv)
+        with self.one_line_errors(), restored():
             if options.generator is None:
                 if options.mode is Mode.TRAIN:
                     with start_run(self.name, options, self.conditional) as run:
@@ -97,7 +127,7 @@ class Program:
             if not options.generator.exists():
                 raise UserError(
                     f"generator {options.generator} cannot be read: No such file or directory: "
-                    f"{self._advice(options.generator)}"
+                    f"{self._where_it_may_be(options.generator)}"
                 )
             generator = load_generator(options.generator, build)
             if options.mode is Mode.EVALUATE:
@@ -117,7 +147,7 @@ class Program:
 
         return draw_samples(generator, options)
 
-    def _advice(self, missing: Path) -> str:
+    def _where_it_may_be(self, missing: Path) -> str:
         """Where the generator may be that the user has named."""
         others = [str(file) for file in missing.parent.glob("*.h5")]
         near = get_close_matches(str(missing), others, 1)
@@ -127,3 +157,21 @@ class Program:
         if included.exists():
             return f"train one first, or give the one that is included, {included}"
         return "train one first"
+
+
+def _examples(name: str, conditional: bool) -> str:
+    """The examples of --help."""
+    program = f"python {name}.py"
+    examples = {
+        program: "train as in the chapter (hours on a CPU)",
+        f"{program} --train-steps 2000": "train until digits appear",
+        f"{program} --generator={name}.h5": "draw 16 digits: test_outputs/00000.png",
+        f"{program} -g {name}.h5 --evaluate": "measure how good its digits are",
+        f"{program} --resume": "resume a run that was stopped",
+        f"{program} --data fashion/ --outdir f": "train on other images",
+    }
+    if conditional:
+        examples[f"{program} -g {name}.h5 --digit=8"] = "draw 16 eights: test_outputs/00008.png"
+    width = max(map(len, examples))
+    lines = (f"  {command:{width}}  {what}" for command, what in examples.items())
+    return "\n".join(["examples:", *lines])

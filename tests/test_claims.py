@@ -694,7 +694,7 @@ def test_every_claim_has_a_verdict():
 
 def test_the_pages_commands_are_understood(monkeypatch):
     """By the command lines; what they would do, other tests do."""
-    monkeypatch.setattr(Program, "run", lambda program, argv, *_: program.parser.options(argv))
+    monkeypatch.setattr(Program, "run", lambda program, argv, *_: program.options(argv))
     done = []
     monkeypatch.setattr(claims, "train_all", lambda *args: done.append(args))
     monkeypatch.setattr(claims, "collect", lambda *args: done.append(args))

@@ -40,7 +40,7 @@ def fails(capsys, monkeypatch, tmp_path_factory):
 
 @pytest.mark.parametrize("program", [dcgan_mnist, cgan_mnist])
 def test_defaults_are_the_chapters(program):
-    options = cli.Parser(program.PROGRAM.name, "").options([])
+    options = program.PROGRAM.options([])
     assert options.train_steps == 40000
     assert options.batch_size == 64
     assert options.save_interval == 500
@@ -65,7 +65,7 @@ def test_help_shows_examples(program, capsys):
     assert ("--digit" in flags) == (program is cgan_mnist)
     # every example is a command line that the parser takes
     for line in re.findall(rf"python {name}.py (-.*?)  ", text):
-        cli.Parser(name, "", conditional=True).options(line.split())
+        cgan_mnist.PROGRAM.options(line.split())
 
 
 def test_a_run_is_resumed_as_it_was_started():
@@ -74,10 +74,10 @@ def test_a_run_is_resumed_as_it_was_started():
     own = ["--outdir=my runs", "--strategy=mirrored", "--devices=GPU:0,GPU:1", "--no-show"]
     own += ["--data=x.npz"]  # a worker may have it elsewhere than the chief
     for more in (["--quiet"], ["--log-interval=7"]):
-        options = cli.Parser("dcgan_mnist", "").options([*kept, *own, *more, "--overwrite"])
+        options = dcgan_mnist.PROGRAM.options([*kept, *own, *more, "--overwrite"])
         assert sorted(options.to_resume()) == sorted(["--resume", *own, *more])
     workers = ["--strategy=multiworker", "--worker-timeout=9", "--resume"]
-    options = cli.Parser("dcgan_mnist", "").options(workers)
+    options = dcgan_mnist.PROGRAM.options(workers)
     assert sorted(options.to_resume()) == sorted(workers)
 
 
@@ -256,9 +256,9 @@ def test_unknown_arguments(fails, argument, advice):
 
 def test_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    options = dcgan_mnist.PROGRAM.parser.options(["--outdir=~/digits", "--data=~/set.npz"])
+    options = dcgan_mnist.PROGRAM.options(["--outdir=~/digits", "--data=~/set.npz"])
     assert (options.outdir, options.data) == (tmp_path / "digits", tmp_path / "set.npz")
-    options = cgan_mnist.PROGRAM.parser.options(["-g=~/a.H5", "--output=~/b.PNG", "--show"])
+    options = cgan_mnist.PROGRAM.options(["-g=~/a.H5", "--output=~/b.PNG", "--show"])
     assert (options.generator, options.output) == (tmp_path / "a.H5", tmp_path / "b.PNG")
 
 
@@ -288,7 +288,7 @@ def test_show_without_a_display_is_found_before_training(fails, monkeypatch, tmp
 
 @pytest.mark.parametrize("allocate", [lambda: np.empty(10**17), lambda: tf.zeros(10**17)])
 def test_running_out_of_memory_is_the_users_to_mend(allocate, capsys):
-    with pytest.raises(SystemExit), cli.Parser("dcgan_mnist", "").one_line_errors():
+    with pytest.raises(SystemExit), dcgan_mnist.PROGRAM.one_line_errors():
         allocate()
     assert capsys.readouterr().err == (
         "dcgan_mnist.py: error: out of memory: give smaller images, a smaller --batch-size, or "

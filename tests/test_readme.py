@@ -10,7 +10,7 @@ import pytest
 import cgan_mnist
 import dcgan_mnist
 import quality
-from common import cli
+from common.program import Program
 from conftest import ROOT
 
 PROGRAMS = {"dcgan_mnist": dcgan_mnist, "cgan_mnist": cgan_mnist}
@@ -79,8 +79,8 @@ def test_commands_are_understood(name, monkeypatch, tmp_path):
         parsed.append(options(self, argv))
         raise StopIteration
 
-    options = cli.Parser.options
-    monkeypatch.setattr(cli.Parser, "options", read_only)
+    options = Program.options
+    monkeypatch.setattr(Program, "options", read_only)
     found = commands(name)
     assert len(found) >= 3
     for program, arguments in found:

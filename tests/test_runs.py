@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import dcgan_mnist
 from common import device
-from common.cli import Parser
 from common.data import MNIST
 from common.errors import UserError
 from common.runs.folder import RunFolder
@@ -31,7 +31,7 @@ def start(tmp_path, small_data):
             opened.close()  # the run before
             data_flags = [f"--data={tmp_path / data}"] if data else []
             flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
-            options = Parser("dcgan_mnist", "").options(flags)
+            options = dcgan_mnist.PROGRAM.options(flags)
             return opened.enter_context(start_run("dcgan_mnist", options))
 
         yield open_run
@@ -274,7 +274,7 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
 
 
 def train_until_killed(*flags):
-    with start_run("dcgan_mnist", Parser("dcgan_mnist", "").options(flags)):
+    with start_run("dcgan_mnist", dcgan_mnist.PROGRAM.options(flags)):
         print("locked", flush=True)
         time.sleep(HANG_SECONDS)
 

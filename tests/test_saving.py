@@ -16,7 +16,6 @@ from PIL import Image
 
 import chapter
 import dcgan_mnist
-from common.cli import Parser
 from common.errors import UserError
 from common.gan.batches import Latent, generate
 from common.gan.saving import load_generator, save_generator
@@ -317,7 +316,7 @@ def save_with_limit(file, limit):
     """Saves a generator where files cannot be larger."""
     generator = dcgan_mnist.new_generator(8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    parser = Parser("dcgan_mnist", "")
+    parser = dcgan_mnist.PROGRAM
     with parser.one_line_errors():
         save_generator(generator, file)
 
