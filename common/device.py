@@ -11,7 +11,6 @@ import os
 import platform
 import random
 import re
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,18 +156,16 @@ def _cpu() -> tuple[str, set[str]]:
     return name[1] if name else platform.machine(), set(flags[2].split() if flags else ())
 
 
-def seed_everything(seed: int | None = None) -> np.random.Generator:
+def seed_everything(seed: int) -> np.random.Generator:
     """Makes a run repeatable: the same seed gives the same weights, bit for bit.
 
     Args:
-        seed: 0 to 2**32 - 1; None for a random one.
+        seed: 0 to 2**32 - 1.
 
     Returns:
         The random generator that draws all noise, labels and batches. Keras's initial weights
         depend on the seed, too.
     """
-    if seed is None:
-        seed = secrets.randbelow(2**32)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     return np.random.default_rng(seed)

@@ -7,7 +7,6 @@ are they the requested ones? Are they copies of training images?
 from __future__ import annotations
 
 import json
-import secrets
 from typing import Any
 
 import keras
@@ -47,18 +46,18 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     show = resolve_show(options.show)
     train_part = load_data(options.data, image_size=options.image_size)
     evaluator = make_evaluator(generator, options, train_part)
-    # a random seed is drawn here, so that the report can name it
-    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
-    seed_everything(seed)
-    inputs = evaluation_inputs(generator, options.samples or SAMPLES, seed)
+    seed_everything(options.seed)
+    inputs = evaluation_inputs(generator, options.samples or SAMPLES, options.seed)
     images = generate(generator, inputs)
     check_finite(images, options.generator)
-    metrics, pairs, distances = evaluate(evaluator, train_part[0], images, labels_of(inputs), seed)
+    metrics, pairs, distances = evaluate(
+        evaluator, train_part[0], images, labels_of(inputs), options.seed
+    )
     report = {
         "generator": str(options.generator),
         "data": name_of(options.data),
         "data_sha256": checksum(*train_part),
-        "seed": seed,
+        "seed": options.seed,
     } | metrics
 
     print(table(report))
@@ -71,7 +70,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
         show_picture(picture)
 
 
-def evaluation_inputs(generator: keras.Model, count: int, seed: Any) -> list[np.ndarray]:
+def evaluation_inputs(generator: keras.Model, count: int, seed: int) -> list[np.ndarray]:
     """Draws the inputs of a generator, as `Latent.draw` does, but a CGAN's labels in turn."""
     return Latent.of(generator).draw_in_turn(np.random.default_rng(seed), count)
 
