@@ -247,14 +247,14 @@ def test_an_animated_walk(draw):
     draw("--interpolate=4", "--samples=5", output="a.gif")
     draw("--interpolate=4", "--samples=5", output="a.npz")
     with np.load("a.npz") as archive:
-        walks = archive["images"].reshape(5, 4, 8, 8, 1)
+        rows = archive["images"].reshape(5, 4, 8, 8, 1)
     with Image.open("a.gif") as animation:
         assert animation.n_frames == 6
         # there and back again, without showing either end twice
         for frame, step in enumerate([0, 1, 2, 3, 2, 1]):
             animation.seek(frame)
             shown = np.asarray(animation.convert("L"))
-            np.testing.assert_array_equal(shown, image_grid(walks[:, step]))
+            np.testing.assert_array_equal(shown, image_grid(rows[:, step]))
         assert animation.info["loop"] == 0
     draw("--interpolate", "--samples=1", output="b.gif")
     with Image.open("b.gif") as animation:

@@ -102,9 +102,9 @@ def classes_of(digits: list[str], num_labels: int, generator: Path | None = None
 def choose(
     latent: Latent, rng: np.random.Generator, classes: np.ndarray, count: int | None
 ) -> Samples:
-    """Chooses noise, and the classes in turn, or random ones if there are none.
+    """Chooses noise for images of the given classes in turn, or of random ones if none are given.
 
-    Without a count there are 16 images, or more in whole rows.
+    Without a count there are 16 images, or a few more, so that each class is drawn equally often.
     """
     in_a_row = len(classes) or 1
     count = count or -(-SAMPLES // in_a_row) * in_a_row
@@ -193,8 +193,8 @@ def save_samples(file: Path, images: np.ndarray, samples: Samples) -> None:
             arrays["labels"] = samples.noise_class if are_classes else samples.noise_input[1]
         write_file(file, packed(arrays))
     elif kind_of(file) == ".gif":
-        walks = images.reshape(-1, samples.columns, *images.shape[1:])
-        frames = [image_grid(step) for step in walks.swapaxes(0, 1)]
+        rows = images.reshape(-1, samples.columns, *images.shape[1:])
+        frames = [image_grid(step) for step in rows.swapaxes(0, 1)]
         # there and back, so that it can start over without a jump
         save_animation([*frames, *frames[-2:0:-1]], file, _MILLISECONDS, _MILLISECONDS)
     else:
