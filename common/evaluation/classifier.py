@@ -178,9 +178,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_flag("data")
     parser.add_flag("image_size")
     parser.add_argument("--seed", type=seed_number, metavar="N", help="default: %(default)s")
-    parser.add_argument("--outdir", type=path, metavar="DIR", help="the folder to write it to")
+    parser.add_argument("--outdir", type=path, metavar="DIR", help="default: the current folder")
     parser.add_argument("--overwrite", action="store_true", help="replace the one that is there")
-    parser.set_defaults(seed=SEED, outdir=Path(), overwrite=False)
+    parser.set_defaults(data=MNIST, image_size=None, seed=SEED, outdir=Path(), overwrite=False)
     options = parser.parse_args(argv)
     with parser.one_line_errors():
         train_part = load_data(options.data, image_size=options.image_size)
