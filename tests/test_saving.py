@@ -2,9 +2,7 @@
 
 import fcntl
 import json
-import multiprocessing
 import resource
-import time
 import zipfile
 
 import h5py
@@ -34,7 +32,7 @@ def load(gan):
 
 def images_of(model, num_labels=0):
     inputs = Latent(100, num_labels).draw(np.random.default_rng(0), 4)
-    return np.array(model(inputs if num_labels else inputs[0], training=False))
+    return np.array(model.predict_on_batch(inputs if num_labels else inputs[0]))
 
 
 def assert_same_weights(loaded, saved):
@@ -102,7 +100,7 @@ def check_file_of_any_name(load, file, saved, num_labels, capfd):
         file = file.rename(file.with_name(name))
         loaded = load(file)
         assert_same_weights(loaded, saved)
-        np.testing.assert_allclose(images_of(loaded, num_labels), expected, atol=1e-6)
+    np.testing.assert_allclose(images_of(loaded, num_labels), expected, atol=1e-6)
     assert capfd.readouterr() == ("", "")
 
 
@@ -258,7 +256,7 @@ def test_files_of_something_else_are_refused(load, tmp_path):
     with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
         archive.writestr("readme.txt", "")
     for file in list(tmp_path.iterdir()):
-        with pytest.raises(UserError, match=rf"{file.name} is not a complete .* give a file saved"):
+        with pytest.raises(UserError, match=rf"{file.name} is not a complete .*: give one saved"):
             load(file)
     with h5py.File(tmp_path / "set.h5", "w") as data:
         data["x_train"] = np.zeros((2, 28, 28))
@@ -283,33 +281,16 @@ def test_weights_that_draw_nan_are_refused(gan, load, tmp_path, damaged):
         load(tmp_path / "generator.h5")
 
 
-def hold(file, how, ready):
-    """Keeps a file locked, or open for writing, until the process is ended."""
-    with open(file, "rb") if how == "locked" else h5py.File(file, "r+") as held:
-        if how == "locked":
-            fcntl.flock(held, fcntl.LOCK_EX)
-        ready.touch()
-        time.sleep(600)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["locked", "open for writing"])
 def test_a_file_that_is_in_use_elsewhere_draws(tmp_path, how):
-    generator = randomized(dcgan_mnist.new_generator(28))
-    save_generator(generator, tmp_path / "g.h5")
-    process = multiprocessing.get_context("spawn").Process(
-        target=hold, args=(tmp_path / "g.h5", how, tmp_path / "ready"), daemon=True
-    )
-    process.start()
-    try:
-        while process.is_alive() and not (tmp_path / "ready").exists():
-            time.sleep(0.1)
-        assert process.is_alive()
-        loaded = load_generator(tmp_path / "g.h5", dcgan_mnist.new_generator)
-        assert_same_weights(loaded, generator)
-    finally:
-        process.kill()
-        process.join()
+    path = tmp_path / "g.h5"
+    generator = randomized(dcgan_mnist.new_generator(8))
+    save_generator(generator, path)
+    with path.open("rb") if how == "locked" else h5py.File(path, "r+") as held:
+        if how == "locked":
+            fcntl.flock(held, fcntl.LOCK_EX)
+            h5py.File(path).close()  # HDF5 itself asks for no lock, which some file systems refuse
+        assert_same_weights(load_generator(path, dcgan_mnist.new_generator), generator)
 
 
 def save_with_limit(file, limit):

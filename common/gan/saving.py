@@ -123,7 +123,8 @@ def _stored_in(path: Path) -> _Stored:
         parsed = json.loads(config)["config"] if config else {}
     except Exception as error:  # other and damaged files can make zipfile and h5py raise any
         raise UserError(
-            f"{path} is not a complete .h5 or .keras file of Keras ({first_line(error)}): {_ADVICE}"
+            f"{path} is not a complete .h5 or .keras file of Keras ({first_line(error)}): give one "
+            "saved by training"
         ) from error
     return _Stored(path, hdf5, ".h5" if names else ".weights.h5", shapes, parsed)
 
@@ -171,8 +172,8 @@ def _build_for(stored: _Stored, build: BuildGenerator) -> keras.Model:
     if own and found:
         num_labels = found[0][0] - inputs[0]
         image_size = round(_IMAGE_SIZE * math.sqrt(found[-1][1] / own[-1][1]))
-        can_be = (num_labels > 0) == (len(inputs) > 1) and image_size > 0 and image_size % 4 == 0
-        if can_be and (image_size, num_labels) != (_IMAGE_SIZE, sum(inputs[1:])):
+        fits = (num_labels > 0) == (len(inputs) > 1) and image_size > 0 and image_size % 4 == 0
+        if fits and (image_size, num_labels) != (_IMAGE_SIZE, sum(inputs[1:])):
             generator = build(image_size, num_labels)
     expected, others = Counter(x.shape for x in generator.weights), Counter(stored.shapes)
     if expected != others:
@@ -185,14 +186,16 @@ def _build_for(stored: _Stored, build: BuildGenerator) -> keras.Model:
 
 
 def _load_weights(generator: keras.Model, stored: _Stored) -> None:
-    """Has Keras read the weights from a copy under the name that it expects."""
+    """Has Keras read the weights from a copy of the name that it expects for the layout."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, f"generator{stored.suffix}")
             copy.write_bytes(stored.hdf5)
             generator.load_weights(copy)
-    except Exception as error:  # a damaged file can make h5py raise any exception
-        raise _refused(stored.path, first_line(error)) from error
+    except Exception as error:  # a damaged file can make h5py raise any
+        raise UserError(
+            f"the weights in {stored.path} cannot be read ({first_line(error)}): {_ADVICE}"
+        ) from error
     if not all(np.isfinite(weights).all() for weights in generator.get_weights()):
         raise UserError(
             f"{stored.path} holds NaN or infinity: its training has diverged, train another"
