@@ -197,7 +197,7 @@ def test_two_replicas_compute_what_one_device_computes(tmp_path):
 def one_device(tmp_path_factory):
     """The folder that one device, which has the whole batch, has written to."""
     folder = tmp_path_factory.mktemp("one")
-    succeed([spawn(folder, take_steps, STRATEGIES["2 devices"][-1], 10)])
+    assert run(folder, take_steps, STRATEGIES["2 devices"][-1], 10)[0] == 0
     return folder
 
 
@@ -206,7 +206,8 @@ def replicated(request, tmp_path_factory):
     """`(number of replicas, the folders that workers have written to, experiments)`."""
     count, name, devices, experiments = STRATEGIES[request.param]
     folders = [tmp_path_factory.mktemp("worker") for _ in range(count)]
-    succeed(spawn_workers(folders, take_steps, experiments, 10, name, devices))
+    ends = finish(spawn_workers(folders, take_steps, experiments, 10, name, devices))
+    assert [status for status, _, _ in ends] == [0] * count, ends[0][2]
     return int(request.param.split()[0]), folders, experiments
 
 
@@ -398,7 +399,7 @@ def test_a_worker_ends_before_the_cluster_stands(runs, survivor):
         environment = environment_of(cluster, survivor)
         flags = (MULTIWORKER, "--worker-timeout=20", *FLAGS)
         process = spawn(runs / f"{survivor}", "dcgan_mnist", *flags, environment=environment)
-        other.accept()
+        other.accept()[0].close()
     assert finish([process])[0] == (
         *(2, ""),
         "dcgan_mnist.py: error: all workers had arrived, and another one has ended, or has not "

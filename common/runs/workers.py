@@ -42,8 +42,9 @@ class Cluster(Workers):
         """Broadcasts: what workers other than the chief pass is ignored."""
         mine = content if self.is_chief else b""
         size = int(self._sum([len(mine)])[0])
-        # the chief's bytes, eight to a number, and zeros from all others
-        numbers = np.frombuffer(mine.ljust(size + -size % 8, b"\0"), np.int64)
+        # The chief's bytes, eight to a number, and zeros from all others. One number at least, for
+        # TensorFlow crashes when it sums none.
+        numbers = np.frombuffer(mine.ljust(8 * (size // 8 + 1), b"\0"), np.int64)
         return self._sum(numbers).tobytes()[:size]
 
     def agree_on(self, count: int) -> int:
