@@ -112,7 +112,7 @@ def main() -> None:
             "what evaluations need": (new_evaluator, 1),
             "an evaluation on the way": (evaluate, TRAIN_STEPS / EVALUATE_INTERVAL),
             "all events of `--tensorboard`": (
-                lambda: TensorBoard(state, folder, {}).on_epoch_end(0),
+                lambda: TensorBoard(state, folder, {}, TRAIN_STEPS).on_train_end(),
                 1,
             ),
         }

@@ -161,7 +161,7 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
             (ROOT / "docs/results/cgan_digits.png").read_bytes()
         )
     flags = {"seed": None, "batch_size": 4, "data": "letters"}
-    board = TensorBoard(state, RunFolder(tmp_path), flags)
+    board = TensorBoard(state, RunFolder(tmp_path), flags, every_steps=3)
     run_steps(models[2], step, state.history, [Evaluates(), board], train_steps=5, save_interval=5)
     steps, distances = scalars(reader(tmp_path), "evaluation/frechet_distance")
     assert (steps, distances.tolist()) == ([2, 4], [0.25, 0.5])

@@ -25,7 +25,7 @@ from common.runs.run import Run
 from common.training.callbacks.base import printing
 from common.training.callbacks.best import SAMPLES, KeepBest
 from common.training.callbacks.health import Health
-from common.training.callbacks.output import DrawFigures, SampleGrid, SaveState
+from common.training.callbacks.output import SampleGrid, SaveProducts, SaveState
 from common.training.callbacks.progress import progress
 from common.training.callbacks.stopping import StopOnSignal
 from common.training.compiled import CompiledStep
@@ -126,7 +126,7 @@ def _of_the_chief(
     if options.tensorboard:
         from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
 
-        board.append(TensorBoard(state, folder, options.of_the_run()))
+        board.append(TensorBoard(state, folder, options.of_the_run(), options.log_interval))
     return [
         # Before everything that takes time.
         *stack.enter_context(show_progress),
@@ -139,7 +139,7 @@ def _of_the_chief(
         SampleGrid(state.step.generator, state.noise_input, folder.grid, options.save_interval),
         *board,
         # Last, because figures can be drawn from the folder at any time.
-        DrawFigures(folder, state.history),
+        SaveProducts(state, folder),
     ]
 
 

@@ -13,7 +13,7 @@ from common.gan.saving import save_generator
 from common.images import image_grid, save_picture
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
-from common.runs.history import History, write_history
+from common.runs.history import write_history
 from common.runs.run import Run
 from common.training.callbacks.base import StepCallback
 from common.training.figures import LossCurves, draw_evolution
@@ -23,7 +23,7 @@ EARLY = 100
 
 
 class SaveState(StepCallback):
-    """Saves checkpoints with the history beside them, and at each save interval the generator.
+    """Saves checkpoints, and the history as a table beside them.
 
     It also makes the folder the run's own, after the first step and not before. So neither a batch
     too large for the memory nor a loss that is NaN from the start destroys an earlier run.
@@ -60,16 +60,10 @@ class SaveState(StepCallback):
         if self._due:
             self._save()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Saves the generator, so that one can draw with it while the training goes on."""
-        self.state.check_finite()
-        save_generator(self.state.step.generator, self.folder.generator)
-
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Saves everything, also where the run is stopped."""
+        """Saves the last state, also where the run is stopped."""
         if self.state.history:
             self._save()
-            save_generator(self.state.step.generator, self.folder.generator)
 
     def _save(self) -> None:
         # first, because a history without a checkpoint shows that one has been removed
@@ -112,25 +106,32 @@ class SampleGrid(StepCallback):
         save_picture(grid, self.file(steps))
 
 
-class DrawFigures(keras.callbacks.Callback):
-    """Draws the curves at each save interval, and at the end all grids side by side.
+class SaveProducts(keras.callbacks.Callback):
+    """Saves the generator and draws the curves, at each save interval and at the end.
+
+    So one can draw with the generator while the training goes on. At the end it also draws all
+    grids side by side.
 
     Args:
+        state: The state of the run.
         folder: The run's folder.
-        history: The history of the run.
     """
 
-    def __init__(self, folder: RunFolder, history: History) -> None:
+    def __init__(self, state: TrainingState, folder: RunFolder) -> None:
         super().__init__()
+        self.state = state
         self.folder = folder
-        self.curves = LossCurves(folder.name, history, folder.losses)
+        self._curves = LossCurves(folder.name, state.history, folder.losses)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Draws the curves so far."""
-        self.curves.draw()
+        """Saves and draws what there is so far."""
+        self.state.check_finite()
+        save_generator(self.state.step.generator, self.folder.generator)
+        self._curves.draw()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Draws everything, also where the run is stopped."""
-        self.curves.draw()
+        """Saves and draws everything, also where the run is stopped."""
+        if self.state.history:
+            self.on_epoch_end(epoch=0)
         if self.folder.grids():  # there are none if a run is stopped early
             draw_evolution(self.folder)

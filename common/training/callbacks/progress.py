@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 import keras
 import numpy as np
-from rich.console import Console, RenderableType
-from rich.constrain import Constrain
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column
 
@@ -69,7 +69,14 @@ class _Bar(Progress):
 
     def get_renderable(self) -> RenderableType:
         """The bar, narrower than the console."""
-        return Constrain(super().get_renderable(), self.console.width - len("^C^C"))
+        return _Narrower(super().get_renderable())
+
+
+class _Narrower(NamedTuple):
+    inner: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from console.render(self.inner, options.update_width(options.max_width - len("^C^C")))
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -26,8 +26,8 @@ from common.errors import UserError, first_line
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import EVENTS, RunFolder
 from common.runs.history import columns
+from common.training.callbacks.base import StepCallback
 
-_SECONDS_BETWEEN = 2.0
 # The tags of the history's columns.
 _TAGS = {
     "discriminator_loss": "loss/discriminator",
@@ -37,7 +37,7 @@ _TAGS = {
 }
 
 
-class TensorBoard(keras.callbacks.Callback):
+class TensorBoard(StepCallback):
     """Writes the event file of a run: metrics of each step, evaluations, grids, flags.
 
     Metrics of a step have the number that it has in the log and in history.csv. Grids and
@@ -49,30 +49,28 @@ class TensorBoard(keras.callbacks.Callback):
         state: The state of the run.
         folder: The run's folder, with the grids.
         flags: The flags of the run: booleans, numbers and strings.
+        every_steps: Steps from one time to the next.
     """
 
-    def __init__(self, state: TrainingState, folder: RunFolder, flags: dict[str, Any]) -> None:
-        super().__init__()
+    reads_models = False
+
+    def __init__(
+        self, state: TrainingState, folder: RunFolder, flags: dict[str, Any], every_steps: int
+    ) -> None:
+        super().__init__(every_steps)
         self.state = state
         self.folder = folder
         self.flags = flags
         self._writer: Any = None
         self._written_steps = 0
         self._written_grids: set[int] = set()
-        self._due = 0.0
         self._learning_rates = {
             "learning_rate/discriminator": _learning_rate(state.step.discriminator.optimizer),
             "learning_rate/adversarial": _learning_rate(state.step.adversarial.optimizer),
         }
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes events every two seconds; for the first time when the run has begun."""
-        if time.monotonic() >= self._due:
-            self._write()
-            self._due = time.monotonic() + _SECONDS_BETWEEN
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes events, the new grid included."""
+    def on_steps(self, steps: int, logs: dict[str, float]) -> None:
+        """Writes the events since the last time."""
         self._write()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
