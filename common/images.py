@@ -81,8 +81,9 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
         figure = Figure(figsize=(width / _DPI_OF_BROWSERS, height / _DPI_OF_BROWSERS))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
+        # as RGB, for Matplotlib's colour map "gray" is off by one in places; without interpolation
         # viewers show the pixels as they are at any zoom
-        axes.imshow(rgb(grid), interpolation="none", aspect="auto")
+        axes.imshow(np.dstack([grid] * 3), interpolation="none", aspect="auto")
         # no time and no random names, so that the same digits give the same file
         date = {"pdf": "CreationDate", "svg": "Date"}[kind]
         with rc_context({"svg.hashsalt": ""}):
@@ -104,11 +105,6 @@ def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last
     durations = [*[milliseconds] * len(others), last]
     first.save(animation, "gif", save_all=True, append_images=others, duration=durations, loop=0)
     write_file(path, animation.getvalue())
-
-
-def rgb(grid: np.ndarray) -> np.ndarray:
-    """Grey pixels as RGB, because Matplotlib's colour map "gray" is off by one in places."""
-    return np.dstack([grid] * 3)
 
 
 def show_picture(path: Path) -> None:
@@ -137,7 +133,8 @@ def resolve_show(show: bool | None) -> bool:
     Args:
         show: The flag; None shows them if the output goes to a terminal and there is a display.
     """
-    if show is False or (show is None and not sys.stdout.isatty()):
+    on_terminal = sys.stdout is not None and sys.stdout.isatty()
+    if show is False or (show is None and not on_terminal):
         return False
     from matplotlib import pyplot as plt
 
