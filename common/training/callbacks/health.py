@@ -7,7 +7,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from scipy.spatial.distance import pdist
 
 from common.gan.batches import generate
 from common.gan.models import layers_of
@@ -117,7 +116,8 @@ def sample_distance(images: np.ndarray) -> float:
     Args:
         images: Floats of shape (count, size, size, 1) in [0, 1]; two or more.
     """
-    return float(pdist(images.reshape(len(images), -1)).mean() / images.shape[1])
+    one, other = np.triu_indices(len(images), 1)
+    return float(np.sqrt(((images[one] - images[other]) ** 2).mean(axis=(1, 2, 3))).mean())
 
 
 def _kernels(network: keras.Model) -> list[tuple[str, np.ndarray]]:
