@@ -1,7 +1,5 @@
 """Reading a command line; a mistake ends in one line and status 2."""
 
-from __future__ import annotations
-
 import argparse
 import errno
 import os

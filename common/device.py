@@ -3,8 +3,6 @@
 To be imported before Keras: this module loads TensorFlow, and sets what it reads while it loads.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 import os

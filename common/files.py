@@ -1,7 +1,5 @@
 """Atomic writes, and the names of files."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import os

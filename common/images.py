@@ -1,7 +1,5 @@
 """Turning images into pictures, and showing them."""
 
-from __future__ import annotations
-
 import io
 import math
 import sys

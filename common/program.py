@@ -3,8 +3,6 @@
 Importing this module takes no time. Creating a `Program` loads TensorFlow.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches

@@ -3,8 +3,6 @@
 Importing this package alone takes no time, so that a command line is read at once.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent

@@ -1,7 +1,5 @@
 """Data sets: what their arrays mean, whatever form they come in."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sys

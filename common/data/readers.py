@@ -3,8 +3,6 @@
 All readers give the arrays of `keras.datasets.mnist`: x_train, y_train, x_test and y_test.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import re

@@ -6,8 +6,6 @@ trains one on the training images of a data set. This command, with the default 
 one for MNIST that is included, in data/.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ How far are they from the test images, in the features of a classifier? Which di
 are they the requested ones? Are they copies of training images?
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

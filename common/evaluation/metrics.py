@@ -3,8 +3,6 @@
 `real` and `fake` are features, one row per image: float64 of shape (count, dimensions).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

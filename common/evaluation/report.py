@@ -1,7 +1,5 @@
 """The report of an evaluation: a table and a picture."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

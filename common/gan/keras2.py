@@ -4,8 +4,6 @@ Keras 3 computes something else under the same names. The chapter's networks and
 chosen for Keras 2; with Keras 3's, training diverges from the chapter's or ends in worse digits.
 """
 
-from __future__ import annotations
-
 import keras
 import tensorflow as tf
 from keras import ops

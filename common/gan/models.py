@@ -1,7 +1,5 @@
 """Compiling the networks and joining them into the adversarial model (listing 4.2.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import keras

@@ -1,7 +1,5 @@
 """Saving a generator, and loading one into the network that a program builds."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

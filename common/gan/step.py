@@ -6,8 +6,6 @@ function (`common.training.compiled`), and on several devices (`common.training.
 All draw the same random numbers; on one CPU they compute the same, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ TensorFlow's own checkpoints are three files, which cannot be replaced at once. 
 checksum for each array, so that damage is detected when it is read.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The folder of a run: the name of every file in it, and who may write there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path

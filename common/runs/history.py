@@ -1,7 +1,5 @@
 """The history of a run: the metrics of every step, in memory and in history.csv."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

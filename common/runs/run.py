@@ -1,7 +1,5 @@
 """A run that is about to train, and config.json, which records what it was started with."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

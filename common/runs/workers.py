@@ -1,7 +1,5 @@
 """The processes that take the steps of a run together: usually one, or several in a cluster."""
 
-from __future__ import annotations
-
 import numpy as np
 import tensorflow as tf
 

@@ -1,7 +1,5 @@
 """Exporting a generator to formats that need none of this code."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import warnings

@@ -5,8 +5,6 @@ takes 7 ms in Chromium, on one core, and the page has 3.7 MB. Libraries do worse
 takes 61 ms, and onnxruntime-web 1.30, with 7 to 12 ms, would make a page of 23 MB.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Drawing with a trained generator: which digits, from which noise, into which file."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Several machines: who the workers are, by TF_CONFIG or Slurm, and waiting for them."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

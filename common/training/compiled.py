@@ -1,7 +1,5 @@
 """The alternating step, compiled: many of them in one call."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -10,8 +10,6 @@ Models belong to a strategy from the start: `join` comes before they are built, 
 after.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -3,8 +3,6 @@
 All of them can be drawn from the run's folder alone.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The training loop: step after step, with callbacks around them."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable

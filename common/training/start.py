@@ -1,7 +1,5 @@
 """Starting or resuming a run: everything that happens before networks are built, in order."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys

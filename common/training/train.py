@@ -1,7 +1,5 @@
 """Training: the step, the callbacks around it, and how a run ends."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from collections.abc import Iterable

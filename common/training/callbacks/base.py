@@ -3,8 +3,6 @@
 Callbacks are ordinary Keras callbacks. An epoch is one save interval; a batch is one step.
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Evaluations during training, and the best generator, which need not be the last one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import keras

@@ -1,7 +1,5 @@
 """Warnings about runs that fail."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a run writes as it goes: its state, the generator, sample grids and curves."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -6,8 +6,6 @@ that: it gives every event the present time, and cannot tell a TensorBoard that 
 earlier files to forget them.
 """
 
-from __future__ import annotations
-
 import socket
 import time
 from collections.abc import Callable
