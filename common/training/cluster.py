@@ -24,8 +24,8 @@ def cluster_from_environment() -> tuple[list[str], int]:
     Returns:
         The addresses of all workers, "host:port", the chief's first; and the index of this worker.
     """
-    if "TF_CONFIG" in os.environ:
-        return _from_tf_config(os.environ["TF_CONFIG"])
+    if given := os.environ.get("TF_CONFIG"):
+        return _from_tf_config(given)
     if "SLURM_STEP_NODELIST" in os.environ:
         return _from_slurm()
     raise UserError(
