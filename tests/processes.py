@@ -1,8 +1,8 @@
 """Programs in processes of their own, started fast.
 
 Importing TensorFlow takes seconds. A server process imports the programs once and then forks: a
-fork that has not run an operation yet behaves like a new process. Whatever a test starts is ended
-when the test ends, also when it fails.
+fork that has not run an operation yet behaves like a new process. Every process that a test starts
+is ended when the test ends, also when it fails.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import importlib
 import io
 import multiprocessing
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,71 +62,52 @@ class Process:
         errors_too: bool = True,
     ) -> None:
         self._scratch = tempfile.TemporaryDirectory()
-        pipes = [os.path.join(self._scratch.name, name) for name in ("out", "err")]
+        out, self._errors = (Path(self._scratch.name, name) for name in ("out", "err"))
+        os.mkfifo(out)
+        self._errors.touch()
+        files = [os.devnull, str(out), str(self._errors)]
         if terminal:
-            pipes = [terminal, terminal if errors_too else os.devnull]
-        else:
-            for pipe in pipes:
-                os.mkfifo(pipe)
-        files = [os.devnull, *pipes]
+            files[1:] = [terminal, terminal if errors_too else os.devnull]
         self._process = _context.Process(
             target=_child,
             args=(target, args, str(folder), ENVIRONMENT | (environment or {}), files),
         )
         self._process.start()
         _running.add(self)
-        self.stdout: IO[str] = io.StringIO()
-        self.stderr: IO[str] = io.StringIO()
-        if not terminal:
-            self.stdout, self.stderr = (Path(pipe).open() for pipe in pipes)  # noqa: SIM115
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        self.stdout: IO[str] = io.StringIO() if terminal else out.open()
 
     @property
     def returncode(self) -> int | None:
         return self._process.exitcode
 
-    def poll(self) -> int | None:
-        return self._process.exitcode
-
     def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
+        os.kill(self._process.pid, number)
 
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def wait(self, timeout: float = HANG_SECONDS) -> int:
-        self._process.join(timeout)
-        assert self._process.exitcode is not None, "it hangs"
-        return self._process.exitcode
+    def wait(self) -> int:
+        self._process.join(HANG_SECONDS)
+        assert self.returncode is not None, "it hangs"
+        return self.returncode
 
     def communicate(self) -> tuple[str, str]:
-        """Waits for the end; what it has written since it was last read from."""
-        errors: list[str] = []
-        reader = threading.Thread(target=lambda: errors.append(self.stderr.read()))
-        reader.start()
-        out = self.stdout.read()
-        reader.join()
+        """Waits for the end; what it has written since it was last read from, and all errors."""
+        out = "" if self.stdout.closed else self.stdout.read()
         self.wait()
+        errors = self._errors.read_text()
         self.close()
-        return out, errors[0]
+        return out, errors
 
     def wait_for_line(self, start: str) -> None:
         """Waits until it has written a line that starts so."""
         for line in self.stdout:
             if line.startswith(start):
                 return
-        raise AssertionError(self.stderr.read())
+        raise AssertionError(self._errors.read_text())
 
     def close(self) -> None:
-        """Ends it, if it has not ended."""
-        if self._process.exitcode is None:
-            self._process.kill()
-            self._process.join()
-        for stream in (self.stdout, self.stderr):
-            stream.close()
+        """Kills it, if it has not ended."""
+        self._process.kill()
+        self._process.join()
+        self.stdout.close()
         self._scratch.cleanup()
         _running.discard(self)
 
@@ -163,7 +142,7 @@ def run(folder: Path, program: str | Callable, *arguments: object, **more: objec
 
 
 def end_all() -> None:
-    """Ends whatever is still running."""
+    """Ends all that are still running."""
     for process in list(_running):
         process.close()
 

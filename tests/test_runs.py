@@ -294,6 +294,5 @@ def test_a_second_run_in_the_same_folder_is_refused(start, tmp_path):
     for flags in ([], ["--overwrite"], ["--resume"]):
         with pytest.raises(UserError, match=r"another process is training in .*--outdir"):
             start(*flags)
-    other.kill()
-    other.wait()
+    other.close()
     start()

@@ -110,7 +110,7 @@ class Checkpoints:
         return sorted(numbered_files(self.folder, ".npz"), key=_steps, reverse=True)
 
     def steps(self) -> int:
-        """The number of steps of the newest checkpoint; 0 if there is none."""
+        """The number of steps of the newest checkpoint; 0 without one."""
         return max(map(_steps, self.files()), default=0)
 
     def save(self, state: TrainingState) -> None:
@@ -124,7 +124,7 @@ class Checkpoints:
                 file.unlink()
 
     def newest(self) -> dict[str, np.ndarray]:
-        """The arrays of the newest checkpoint that can be read; nothing if there is none."""
+        """The arrays of the newest checkpoint that can be read; empty without one."""
         files = self.files()
         for file in files:
             try:

@@ -37,7 +37,7 @@ class RunFolder:
         return str(self.path)
 
     def grid(self, steps: int) -> Path:
-        """The file of the sample grid after so many steps."""
+        """The file of the sample grid after a number of steps."""
         return self.path / f"{steps:05d}.png"
 
     def grids(self) -> dict[int, Path]:

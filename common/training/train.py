@@ -24,7 +24,7 @@ from common.training.callbacks.base import printing
 from common.training.callbacks.best import SAMPLES, KeepBest
 from common.training.callbacks.health import Health
 from common.training.callbacks.output import SampleGrid, SaveProducts, SaveState
-from common.training.callbacks.progress import progress
+from common.training.callbacks.progress import LogLine, ProgressBar, is_terminal
 from common.training.callbacks.stopping import StopOnSignal
 from common.training.compiled import CompiledStep
 from common.training.distribution import DistributedStep
@@ -116,10 +116,12 @@ def _of_the_chief(
     """What prints and writes, in the order in which it is called."""
     options, folder = run.options, run.folder
     keep_best = _keep_best(state, run)  # before the bar, which would stand still meanwhile
-    show_progress = progress(
-        *(run.name, options.train_steps, options.log_interval, state.history),
-        force_lines="log_interval" in options.given,
-    )
+    progress: list[keras.callbacks.Callback] = []
+    if is_terminal():
+        bar = ProgressBar(run.name, options.train_steps, state.history)
+        progress.append(stack.enter_context(bar))
+    if not progress or "log_interval" in options.given:
+        progress.append(LogLine(options.log_interval))
     board = []
     if options.tensorboard:
         from common.training.callbacks.tensorboard import TensorBoard  # slow, and few need it
@@ -127,7 +129,7 @@ def _of_the_chief(
         board.append(TensorBoard(state, folder, options.of_the_run(), options.log_interval))
     return [
         # Before everything that takes time.
-        *stack.enter_context(show_progress),
+        *progress,
         # Before everything that writes to the folder, which is the run's own from then on.
         SaveState(state, run, options.checkpoint_interval or options.save_interval),
         # Before those that read its metrics.

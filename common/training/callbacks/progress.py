@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -18,31 +16,15 @@ from rich.table import Column
 from common.runs.history import History, columns, means
 from common.training.callbacks.base import StepCallback, printing
 
-# The bar shows means over so many steps, because those of single steps vary too much to read.
+# Running-mean window of the bar, in steps: the metrics of single steps vary too much to read.
 _WINDOW = 100
-# Drawing the bar takes a millisecond, and nobody reads faster.
+# Drawing the bar takes a millisecond, and figures that change faster cannot be read.
 SECONDS_BETWEEN = 0.5
 
 
-@contextmanager
-def progress(
-    name: str, train_steps: int, log_interval: int, history: History, force_lines: bool
-) -> Iterator[list[keras.callbacks.Callback]]:
-    """The callbacks that show progress: on a terminal a bar, elsewhere the chapter's log lines.
-
-    Args:
-        name: The name of the model.
-        train_steps: The steps of the run.
-        log_interval: Steps from one log line to the next.
-        history: The history of the run.
-        force_lines: Whether a terminal shows lines, too: above the bar.
-    """
-    lines = LogLine(log_interval)
-    if sys.stdout is None or not sys.stdout.isatty() or Console().is_dumb_terminal:
-        yield [lines]
-        return
-    with ProgressBar(name, train_steps, history) as bar:
-        yield [lines, bar] if force_lines else [bar]
+def is_terminal() -> bool:
+    """Whether the output goes to a terminal on which a bar can be drawn."""
+    return sys.stdout is not None and sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 class LogLine(StepCallback):
@@ -82,7 +64,7 @@ class _Narrower(NamedTuple):
 class ProgressBar(keras.callbacks.Callback):
     """A live bar for the whole run, shown while the context is open.
 
-    Whatever is printed meanwhile appears above it.
+    Text that is printed meanwhile appears above it.
 
     Args:
         name: The text before the bar.
