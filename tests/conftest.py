@@ -81,6 +81,12 @@ def tiles(grid: np.ndarray, image_size: int) -> np.ndarray:
     return np.array([grid[np.ix_(y + pixels, x + pixels)] for y in starts for x in starts])
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Of every file in a folder and in those below it, by its path there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def history(folder: Path, name: str) -> list[list[str]]:
     """What history.csv says, but for the seconds, which are never the same."""
     with (folder / name / "history.csv").open() as file:
@@ -91,12 +97,10 @@ def history(folder: Path, name: str) -> list[list[str]]:
 
 def assert_same_run(folder: Path, other: Path, name: str) -> None:
     """Weights, optimizers, random generators, history, pictures and the best one, bit for bit."""
-    files = [
-        sorted(str(p.relative_to(f)) for p in f.rglob("*") if p.is_file()) for f in (folder, other)
-    ]
-    assert files[0] == files[1]
+    files, others = contents(folder), contents(other)
+    assert files.keys() == others.keys()
     assert history(folder, name) == history(other, name)
-    for file in files[0]:
+    for file in files:
         if file.endswith(".npz"):
             with np.load(folder / file) as a, np.load(other / file) as b:
                 assert a.files == b.files
@@ -104,7 +108,7 @@ def assert_same_run(folder: Path, other: Path, name: str) -> None:
                     columns = np.s_[:, :-1] if array == "history" else ...
                     np.testing.assert_array_equal(a[array][columns], b[array][columns])
         elif file.endswith(".png"):
-            assert (folder / file).read_bytes() == (other / file).read_bytes()
+            assert files[file] == others[file]
         elif file.endswith(".h5"):
             with h5py.File(folder / file) as a, h5py.File(other / file) as b:
                 compared = []

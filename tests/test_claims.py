@@ -25,7 +25,6 @@ import collected
 import dcgan_mnist
 import plots
 import tables
-import throughput
 import trainings
 from common.errors import UserError
 from common.evaluation.classifier import classifier_for
@@ -173,14 +172,6 @@ def test_batch_normalization_in_d_knows_what_belongs_together(rng):
         np.testing.assert_allclose(layer(both, training=True), expected * [1, 2, 3], atol=1e-4)
 
 
-def test_a_leaky_relu_of_images_in_0_to_1_is_without_effect(rng):
-    """So `tanh` changes two things, and `tanh-images-as-they-are` one."""
-    images = rng.random((2, 8, 8, 1), np.float32)
-    layer = keras.layers.LeakyReLU(0.2)
-    np.testing.assert_array_equal(layer(images), images)
-    assert abs(layer(images * 2 - 1) - (images * 2 - 1)).numpy().max() > 0.5
-
-
 def test_the_zero_sum_loss(rng):
     """Its values and gradients, also where a float32 of D(G(z)) has none left."""
     logits = np.array([-40.0, -3, 0, 2, 40])[:, np.newaxis]
@@ -201,14 +192,9 @@ def test_what_the_command_line_says(capsys):
             f"{name}\n    the chapter: {variant.claim}\n    changed: {variant.change}\n" in listed
         )
     for arguments, told in (
-        ([], "one of the arguments NAME --list"),
         (["bn-in-g"], "argument NAME: invalid choice: 'bn-in-g'"),
-        (["--all", "runs", "--seed=3"], "did you mean --seeds?"),
-        (["--all", "runs", "--engine=fast"], "argument --engine: invalid choice: 'fast'"),
         (["--collect", "nowhere"], "nowhere holds no run of a variant"),
-        (["tanh", "--seeds=3"], "did you mean --seed?"),
         (["--list", "--seeds=3"], "argument --seeds: has no effect without --all: leave it out"),
-        (["--collect", "runs", "--train-steps=9"], "argument --train-steps: has no effect without"),
         (["--engine=compiled", "tanh"], "tanh comes first: python experiments/claims.py tanh ..."),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -221,7 +207,6 @@ def test_what_the_command_line_says(capsys):
         claims.main(["tanh", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "usage: experiments/claims.py tanh" in told
-    assert "alternating steps to train for (default: 5000)" in told
     assert "test_outputs/ are written to (default: claims)" in told
     assert dcgan_mnist.PROGRAM.name == "dcgan_mnist"
 
@@ -432,13 +417,6 @@ def test_a_run_that_diverges_is_a_result(data, tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     trainings.train_all(no_program, runs, ["tanh"], [1], {"train_steps": 50})
     assert capsys.readouterr().out == "tanh, seed 1: complete\n"
-    folder.config.write_text("{")
-    with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete the folder, and"):
-        collected.collect(runs, claims.VARIANTS, tmp_path / "results")
-    # as that says; the log alone does not make it complete
-    shutil.rmtree(folder.path)
-    with pytest.raises(UserError, match="trainings have failed"):
-        trainings.train_all(no_program, runs, ["tanh"], [1], {"train_steps": 50})
 
 
 RESULT = {
@@ -541,30 +519,12 @@ def test_what_cannot_be_collected(results, run):
     for other in ({"data_sha256": "4567"}, {"flags": config["flags"] | {"batch_size": 8}}):
         folder.config.write_text(json.dumps(config | other))
         refused(f"cores.json and {folder} are of other data, or differ in --batch-size or --prec")
-    # what does not change the digits may differ, and what newer runs alone know
-    more = {"save_interval": 250, "train_steps": 7, "tensorboard": True}
+    # what does not change the digits may differ
+    more = {"save_interval": 250, "train_steps": 7}
     folder.config.write_text(json.dumps(config | {"flags": config["flags"] | more}))
-    picture = trainings.stage_file(folder, 2).with_suffix(".png")
-    picture.rename(picture.with_suffix(".away"))
-    refused(rf"{folder} is no complete run \(No such file or directory of {picture}\): delete the")
-    picture.with_suffix(".away").rename(picture)
     collected.collect(runs, ["adam", "tanh"], results)
     folder.config.write_text("[]")
     refused(f"{folder} is no complete run .*: delete the folder, and train")
-
-
-def test_results_that_cannot_be_read(results):
-    file = results / "tanh" / "seed-2-cpu-a-r-b-2-cores.json"
-    text = file.read_text()
-    for broken in ("<<<<<<< HEAD", "[]", "{}"):
-        file.write_text(broken)
-        with pytest.raises(UserError, match=f"{file}, or the picture beside it, cannot be read"):
-            collected.read(results, ["adam", "tanh"])
-    file.write_text(text)
-    assert collected.read(results, ["adam", "tanh"])
-    file.with_suffix(".png").unlink()
-    with pytest.raises(UserError, match=f"{file}, or the picture beside it, cannot be read"):
-        collected.read(results, ["adam", "tanh"])
 
 
 def test_the_table(results, tmp_path):
@@ -596,12 +556,6 @@ def test_the_table(results, tmp_path):
     assert tables.NO_VERDICTS in page  # they need all variants
     tables.draw(variants, results, tmp_path)
     assert [(tmp_path / name).read_text() for name in tables.PAGES] == [page, drawn]
-    (tmp_path / "TABLE.md").write_text("no markers")
-    with pytest.raises(UserError, match=r"TABLE\.md: a part results expected"):
-        tables.draw(variants, results, tmp_path)
-    (tmp_path / "TABLE.md").unlink()
-    with pytest.raises(UserError, match=r"TABLE\.md cannot be read"):
-        tables.draw(variants, results, tmp_path)
     for name in ("images.png", "classes.png", "curves.png"):
         assert mpl_image.imread(results / name).std() > 0
 
@@ -654,42 +608,9 @@ def test_a_verdict_has_the_figures_of_the_table(results):
     assert tables.verdicts("{tanh[1000][recall]:range}", rows) == "0.25"
     for missing in ("{tanh[5000][recall]:mean}", "{zero-sum[1000][recall]:mean}"):
         assert tables.verdicts(missing, rows) == tables.NO_VERDICTS
-    for wrong in ("{tanh[1000][recal]:mean}", "{tanh[1000][recall]:meen}", "{tanh[1000][recall"):
-        with pytest.raises((KeyError, ValueError)):
-            tables.verdicts(wrong, rows)
     by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", tables.VERDICTS.read_text())
     allowed = {"128", "256", "2", "0.5", "1", "0", "501", "1,000", "2,500"}
     assert set(re.findall(r"\d[\d.,]*(?<![.,])%?", by_hand)) <= allowed
-
-
-def test_operations_of_a_step():
-    """How many more or fewer than the chapter's some variants take, as the page says."""
-
-    def of(name):
-        with claims.variant(name):
-            (generator, discriminator, _), *_ = Gan("dcgan_mnist", dcgan_mnist, 0).built(28)
-        return throughput.gflop_per_step(generator, discriminator, batch_size=64)
-
-    told = README.split("- **`g-strides-late`**")[1].split("\n- ")[0]
-    assert "takes half as many\n  operations" in told
-    assert "one of **`pooling-upsampling`** 2.5 times as many" in told
-    assert of("g-strides-late") / of("chapter") == pytest.approx(0.5, abs=0.05)
-    assert of("pooling-upsampling") / of("chapter") == pytest.approx(2.5, abs=0.05)
-
-
-def test_every_claim_has_a_verdict():
-    """Of all variants, in a word and with figures; and advice names what it rests on."""
-    verdicts, advice = README.split("## Verdicts\n")[1].split("## For a GAN of your own\n")
-    advice = advice.split("<!--")[0]
-    rows = [line.split("|")[1:-1] for line in verdicts.splitlines() if line.startswith("|")][2:]
-    assert {name for row in rows for name in row[1].split("`")[1::2]} == set(claims.VARIANTS)
-    for _, _, verdict in rows:
-        assert re.match(r" \*\*(Confirmed|Not confirmed|Depends)[^*]*\*\*.*\d\.\d", verdict), (
-            verdict
-        )
-    *_, listed = advice.strip().split("\n\n")
-    for line in re.split(r"\n(?=- )", listed):
-        assert set(line.split("`")[1::2]) & set(claims.VARIANTS), line
 
 
 def test_the_pages_commands_are_understood(monkeypatch):
