@@ -188,6 +188,16 @@ def small_data() -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (40, 8, 8), np.uint8), np.arange(40) % 10
 
 
+@pytest.fixture(scope="module")
+def data(small_data, tmp_path_factory) -> Path:
+    """A file with these as a data set; for evaluations there are 160 test images, four of each."""
+    file = tmp_path_factory.mktemp("data") / "set.npz"
+    train = dict(zip(("x_train", "y_train"), small_data, strict=True))
+    test = {"x_test": np.tile(small_data[0], (4, 1, 1)), "y_test": np.tile(small_data[1], 4)}
+    np.savez(file, **train, **test)
+    return file
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _end_processes():
     """Ends what the tests of a module have started, also where they fail."""

@@ -15,7 +15,6 @@ import dcgan_mnist
 from common import device
 from common.data import MNIST
 from common.errors import UserError
-from common.runs.folder import RunFolder
 from common.training.start import start_run
 from conftest import ROOT, contents
 from processes import HANG_SECONDS, spawn
@@ -230,13 +229,6 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
     start("--resume")
     assert not any((started / name).exists() for name in halves)
     assert (started / "checkpoints" / "00007.npz").exists()
-
-
-def test_what_never_began_leaves_nothing_behind(tmp_path):
-    folder = RunFolder(tmp_path / "a" / "b" / "dcgan_mnist")
-    with folder.locked():
-        pass
-    assert not list(tmp_path.iterdir())
 
 
 def train_until_killed(*flags):

@@ -13,8 +13,8 @@ import cgan_mnist
 import dcgan_mnist
 from common.gan.batches import generate
 from common.gan.saving import load_generator, save_generator
-from conftest import ROOT
-from processes import run as run_process
+from common.training.train import train
+from conftest import ROOT, contents
 
 SOURCE = (ROOT / "dcgan_mnist.py").read_text()
 END_OF_GENERATOR = """x = Activation("{}")(x)
@@ -52,18 +52,23 @@ PARAMS = [
 ]
 
 
-@pytest.fixture(scope="module", params=PARAMS)
-def program(request, tmp_path_factory):
-    """The copied program, imported from a folder of its own."""
-    old, new = CHANGES[request.param]
-    assert SOURCE.count(old) == 1
-    source = SOURCE.replace(old, new)
-    file = tmp_path_factory.mktemp(request.param) / f"my_{request.param}.py"
+def imported(file, source):
+    """A program with this source."""
+    file.parent.mkdir(exist_ok=True)
     file.write_text(source)
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module", params=PARAMS)
+def program(request, tmp_path_factory):
+    """The copied program, imported from a folder of its own."""
+    old, new = CHANGES[request.param]
+    assert SOURCE.count(old) == 1
+    file = tmp_path_factory.mktemp(request.param) / f"my_{request.param}.py"
+    return imported(file, SOURCE.replace(old, new))
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +98,12 @@ def test_it_has_its_own_name(program, folder, capsys):
     assert not list(folder.glob("dcgan_mnist*"))
 
 
-def test_it_trains_and_resumes(program, folder):
-    with np.load(folder / program.__name__ / "checkpoints" / "00004.npz") as archive:
-        assert archive["history"].shape == (4, 5)
-        assert np.isfinite(archive["history"]).all()
-
-
 def test_its_pictures_are_its_generators_images(program, folder):
     """Of four steps: all near grey, in the middle of the range, whatever the range is."""
     name = program.__name__
     with np.load(folder / name / "checkpoints" / "00004.npz") as archive:
+        assert archive["history"].shape == (4, 5)
+        assert np.isfinite(archive["history"]).all()
         noise = archive["noise_input/0"]
     generator = load_generator(folder / f"{name}.h5", program.new_generator)
     images = np.array(generator.predict_on_batch([noise]), np.float64)
@@ -136,10 +137,9 @@ def test_real_images_are_scaled_as_its_own(program):
     """D would tell images in [0, 1] from those in [-1, 1] at a glance."""
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "common.training.train.run_steps", lambda model, step, *_, **__: steps.append(step)
-        )
-        patch.setattr("common.training.train._exit_stopped", lambda *_: None)
+        module = sys.modules[train.__module__]
+        patch.setattr(module, "run_steps", lambda model, step, *_, **__: steps.append(step))
+        patch.setattr(module, "_exit_stopped", lambda *_: None)
         program.main(["--batch-size=8", "--seed=1", "--outdir", "unused", "--train-steps=1"])
     x = steps[0].real.take(np.arange(8))[0]
     assert (x.min(), x.max()) == ((-1, 1) if program.__name__ == "my_tanh" else (0, 1))
@@ -150,50 +150,34 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("change", ["filters", "latent_size"])
-def test_anothers_generator_is_refused_with_what_differs(change, tmp_path, capsys):
-    """The chapter's, given to a program whose networks are others, and the other way round."""
-    own = tmp_path / "dcgan_mnist.h5"
-    save_generator(dcgan_mnist.new_generator(8), own)
-    source = SOURCE.replace(*CHANGES[change])
-    (tmp_path / "mine.py").write_text(source)
-    status, _, err = run_process(tmp_path, run_copy, "mine", "-g", own)
-    assert status == 2
+@pytest.mark.parametrize(
+    ("program", "num_labels", "change", "difference"),
+    [
+        (dcgan_mnist, 0, "filters", r"weights of shape \(.*\) expected, \(5, 5, 128, 128\) found"),
+        (dcgan_mnist, 0, "latent_size", r"inputs of \[7\] values expected, \[100\] found"),
+        # whose inputs stand side by side: 100 + 10 entries are not 7 + 103
+        (cgan_mnist, 10, "latent_size", r"inputs of \[7, 10\] values expected, \[100, 10\] found"),
+    ],
+)
+def test_anothers_generator_is_refused(program, num_labels, change, difference, tmp_path, capsys):
+    """The chapter's, given to a program whose networks are others: it says what differs."""
+    own = tmp_path / "own.h5"
+    save_generator(program.new_generator(8, num_labels), own)
+    source = (ROOT / f"{program.__name__}.py").read_text()
+    mine = imported(tmp_path / "mine.py", source.replace(*CHANGES[change]))
+    with pytest.raises(SystemExit) as stopped:
+        mine.main(["-g", str(own)])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
     assert err.count("\n") == 1
-    differences = {
-        "filters": r"weights of shape \(.*\) expected, \(5, 5, 128, 128\) found",
-        "latent_size": r"inputs of \[7\] values expected, \[100\] found",
-    }
-    assert re.search(differences[change], err)
+    assert re.search(difference, err)
 
 
-def test_another_latent_size_is_not_taken_for_labels(tmp_path):
-    """Of a CGAN whose inputs stand side by side: 100 + 10 entries are not 64 + 46."""
-    own = tmp_path / "cgan_mnist.h5"
-    save_generator(cgan_mnist.new_generator(8, 10), own)
-    source = (ROOT / "cgan_mnist.py").read_text()
-    (tmp_path / "mine.py").write_text(source.replace(*CHANGES["latent_size"]))
-    status, _, err = run_process(tmp_path, run_copy, "mine", "-g", own)
-    assert status == 2
-    assert "inputs of [7, 10] values expected, [100, 10] found" in err
-    assert err.count("\n") == 1
-
-
-def run_copy(name, *arguments):
-    sys.path.insert(0, ".")
-    importlib.import_module(name).main([*map(str, arguments)])
-
-
-def test_changed_networks_do_not_cost_anyone_a_run(tmp_path, small_data, capsys):
+def test_changed_networks_do_not_cost_anyone_a_run(tmp_path, data, capsys):
     """A program whose networks were changed in place, and its earlier run."""
-    np.savez("set.npz", x_train=small_data[0], y_train=small_data[1])
-    dcgan_mnist.main(["--data=set.npz", "--batch-size=4", "--seed=1", "--train-steps=2"])
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "dcgan_mnist.py").write_text(SOURCE.replace(*CHANGES["filters"]))
-    spec = importlib.util.spec_from_file_location("changed", tmp_path / "sub" / "dcgan_mnist.py")
-    changed = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(changed)
+    dcgan_mnist.main([f"--data={data}", "--batch-size=4", "--seed=1", "--train-steps=2"])
+    changed = imported(tmp_path / "sub" / "dcgan_mnist.py", SOURCE.replace(*CHANGES["filters"]))
+    before = contents(tmp_path)
     capsys.readouterr()
     with pytest.raises(SystemExit) as stopped:
         changed.main(["--resume", "--train-steps=4"])
@@ -203,4 +187,4 @@ def test_changed_networks_do_not_cost_anyone_a_run(tmp_path, small_data, capsys)
     assert re.search(r"\(.*\) expected, \(.*\) found", err)
     assert "--overwrite" not in err
     assert "damaged" not in err
-    assert {file: file.read_bytes() for file in before} == before
+    assert contents(tmp_path) == before
