@@ -111,11 +111,6 @@ class Page:
         self.run(PASTE, text)
         self.wait()
 
-    def type(self, text):
-        self["labels"].send_keys(Keys.CONTROL, "a")
-        self["labels"].send_keys(text)
-        self.wait()
-
     def drawn_by(self, action):
         """What the page draws in an action: the noise, the label and the image of each."""
         self.run("drawn.length = 0")
@@ -174,7 +169,6 @@ def opened(driver, tmp_path):
         for message in messages
         if message["method"] == "Network.requestWillBeSent"
     }
-    assert pages[-1].url in requested
     assert {url for url in requested if not url.startswith(("blob:", "data:"))} == {pages[-1].url}
 
 
@@ -214,7 +208,7 @@ def test_typed_digits_are_read_as_these_digits(page, tmp_path):
     classifier = classifier_for(load_data(MNIST), MNIST, tmp_path, may_train=False)
     asked, read = "", []
     for text in ["2026-11-27", "0123456789", "9876543210", "(020) 7946 018"]:
-        page.type(text)
+        page.paste(text)
         name, picture = page.saved()
         assert name == f"{text.strip('(').replace(') ', '-').replace(' ', '-')}.png"
         widths = [1 if character.isdigit() else 0.45 for character in text]
@@ -228,7 +222,7 @@ def test_typed_digits_are_read_as_these_digits(page, tmp_path):
 
 def test_pictures_show_the_drawn_images(page):
     """On the board and in a file, each pixel as a block, black for 0 and white for 1."""
-    image = page.drawn_by(lambda: page.type("8"))[0]["image"]
+    image = page.drawn_by(lambda: page.paste("8"))[0]["image"]
     expected = np.rint(255 * np.array(image)).reshape(28, 28)
     assert (expected.min(), expected.max()) == (0, 255)
     _, picture = page.saved()
@@ -333,7 +327,7 @@ def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, gene
 
 
 def test_each_corner_of_the_pad_is_what_it_shows(page):
-    page.type("8")
+    page.paste("8")
     pad = page["pad"].rect
     for i, corner in enumerate(page.driver.find_elements(By.CLASS_NAME, "corner")):
         click = ActionChains(page.driver).move_to_element(corner).click()
@@ -369,7 +363,7 @@ def test_all_of_it_can_be_done_with_keys(page):
 
 
 def test_screen_readers_find_names_for_everything(page):
-    page.type("2026")
+    page.paste("2026")
     tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     found = {
         (node["role"]["value"], node["name"]["value"])

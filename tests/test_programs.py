@@ -129,15 +129,11 @@ def test_a_run_on_mnist_stays_below_1500_megabytes(again):
 
 def test_sampling(trained, tmp_path):
     name, folder, _ = trained
-    for number in (1, 2):
-        flags = ["-g", folder / f"{name}.h5", "--seed=5", f"--outdir={number}"]
-        status, out, err = run(tmp_path, name, *flags)
-        assert (status, err) == (0, "")
-        assert [*contents(tmp_path / str(number))] == ["test_outputs/00000.png"]
-    pictures = [tmp_path / number / "test_outputs" / "00000.png" for number in "12"]
-    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    status, out, err = run(tmp_path, name, "-g", folder / f"{name}.h5", "--seed=5")
+    assert (status, err) == (0, "")
+    assert [*contents(tmp_path)] == ["test_outputs/00000.png"]
     written, _, rest = out.partition("\n")
-    assert written == "written to 2/test_outputs/00000.png"
+    assert written == "written to test_outputs/00000.png"
     labels = re.fullmatch(r"test_outputs Labels for generated images:  \[([0-9 ]+)\]\n", rest)
     if name == "cgan_mnist":
         assert len(labels[1].split()) == 16
