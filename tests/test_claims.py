@@ -458,12 +458,13 @@ def test_what_cannot_be_collected(collect, results, run):
     for other in ({"data_sha256": "4567"}, {"flags": config["flags"] | {"batch_size": 8}}):
         with pytest.raises(UserError, match=differ):
             collect(**other)
-    with pytest.raises(UserError, match=f"{folder} is no complete run .*: delete the folder, and"):
-        collect(flags=None)
     copy = folder.path.parents[1] / "again" / "tanh"
     shutil.copytree(folder.path, copy)
-    folder.config.write_text(json.dumps(config))
+    (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=f"{copy} and {folder} are both of this variant, with .*"):
+        collect()
+    (copy / "stages" / "00002.png").unlink()
+    with pytest.raises(UserError, match=f"{copy} is no complete run .*: delete the folder, and"):
         collect()
     assert contents(results) == before
 
