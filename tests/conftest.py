@@ -198,6 +198,28 @@ def data(small_data, tmp_path_factory) -> Path:
     return file
 
 
+@pytest.fixture
+def fails(capsys, monkeypatch, tmp_path_factory):
+    """Runs a program that has to fail, in an empty folder; gives the line it says."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("current"))
+
+    def run(program, *arguments):
+        with pytest.raises(SystemExit) as caught:
+            program.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert caught.value.code == 2
+        assert "Traceback" not in out + err
+        assert "loss" not in out  # not a step was taken
+        assert not [*Path().rglob("config.json")]
+        lines = err.splitlines()
+        assert len(lines) == 1
+        prefix = f"{program.PROGRAM.name}.py: error: "
+        assert lines[0].startswith(prefix)
+        return lines[0].removeprefix(prefix)
+
+    return run
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _end_processes():
     """Ends what the tests of a module have started, also where they fail."""

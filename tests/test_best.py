@@ -132,11 +132,6 @@ def test_evaluations_are_the_default_where_the_classifier_ships(tmp_path, small_
     assert interval_of(tmp_path, tmp_path / "small.npz") == 0
 
 
-def column(table, name):
-    with table.open() as file:
-        return [row[name] for row in csv.DictReader(file)]
-
-
 @pytest.mark.slow
 def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     """A good generator, and then D learns too fast: the best one is from before, and it is said."""
@@ -159,11 +154,9 @@ def test_a_run_that_falls_apart(tmp_path, monkeypatch):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         dcgan_mnist.main(flags)
     folder = RunFolder(tmp_path / "dcgan_mnist")
-    distances = {
-        row + 1: float(distance)
-        for row, distance in enumerate(column(folder.history, "frechet_distance"))
-        if distance
-    }
+    with folder.history.open() as file:
+        found = enumerate(row["frechet_distance"] for row in csv.DictReader(file))
+        distances = {step + 1: float(distance) for step, distance in found if distance}
     steps = min(distances, key=distances.get)
     assert steps <= 20
     assert distances[40] > 2 * distances[steps]

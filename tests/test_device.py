@@ -162,21 +162,19 @@ def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
 # What nvidia-smi prints, what is plugged in, and what is said of it.
 REPORT = "Driver Version : 1.2\nCUDA Version : {cuda}\nGPU 00:1\n    Product Name : NVIDIA T4\n"
 OTHERS, NVIDIAS = "0x8086\n", "0x10de\n"
+MEND = "restart the machine, install the driver, or let the container see the GPU"
 UNUSED = [
     (None, OTHERS, None),
     ("No devices were found\n", OTHERS, None),
     (
-        None,
-        NVIDIAS,
-        "the NVIDIA GPU, whose driver was not found: restart the machine, install the driver, or "
-        "let the container see the GPU (docker run --gpus all)",
+        *(None, NVIDIAS),
+        f"the NVIDIA GPU, whose driver was not found: {MEND} (docker run --gpus all)",
     ),
     (
         "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 5\n",
         NVIDIAS,
         "the NVIDIA GPU, whose driver says 'Failed to initialize NVML: Driver/library version "
-        "mismatch NVML library version: 5': restart the machine, install the driver, or let the "
-        "container see the GPU (docker run --gpus all)",
+        f"mismatch NVML library version: 5': {MEND} (docker run --gpus all)",
     ),
     (
         REPORT.format(cuda="11.4"),
@@ -226,12 +224,12 @@ def test_why_a_gpu_is_not_used(gpu, printed, vendor, said, monkeypatch):
 
 def test_who_asks_for_a_gpu_is_told_why_it_is_not_used(gpu, tmp_path, capsys):
     """Before what is asked for is refused."""
-    gpu(*UNUSED[4][:2])
+    gpu(*UNUSED[3][:2])
     with pytest.raises(SystemExit) as stopped:
         dcgan_mnist.main(["--precision=float16", f"--outdir={tmp_path}"])
     assert stopped.value.code == 2
     warning, error = capsys.readouterr().err.splitlines()
-    assert warning == f"warning: the CPU is used, not {UNUSED[4][2]}"
+    assert warning == f"warning: the CPU is used, not {UNUSED[3][2]}"
     assert error.startswith(
         "dcgan_mnist.py: error: argument --precision: float16 given, which needs a GPU"
     )

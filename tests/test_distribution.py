@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from unittest import mock
@@ -354,19 +353,6 @@ def test_workers_that_never_arrive():
     missing = f"worker {silent} (Connection refused), worker nowhere.invalid:1 ("
     assert str(ended.value).startswith(missing)
     assert "has not arrived within 1 s: see whether it runs" in str(ended.value)
-
-
-def test_workers_that_arrive_one_after_the_other():
-    cluster = addresses(3)
-    with ThreadPoolExecutor() as pool:
-        waiting = [pool.submit(wait_for_all, cluster, number, HANG_SECONDS) for number in (2, 0)]
-        wait_until(lambda: all(listening(cluster[number]) for number in (2, 0)))
-        assert not any(future.done() for future in waiting)
-        with pytest.raises(UserError, match=f"cannot be the worker {cluster[0]}: Address already"):
-            wait_for_all(cluster, 0, 1)
-        wait_for_all(cluster, 1, HANG_SECONDS)
-        for future in waiting:
-            future.result()
 
 
 def listening(address: str) -> bool:

@@ -116,28 +116,9 @@ def made_of(*following):
     return keras.Sequential([*first, *following])
 
 
-def joined_late():
-    """The noise is joined with what was made of it."""
-    z = keras.Input((4,))
-    return keras.Model(z, layers.Concatenate()([z, layers.Dense(60)(z)]))
-
-
-def without_labels():
-    """The labels lead nowhere."""
-    z, y = keras.Input((4,)), keras.Input((10,))
-    return keras.Model([z, y], layers.Dense(64)(z))
-
-
 def used_twice():
     z, layer = keras.Input((64,)), layers.Dense(64)
     return keras.Model(z, layer(layer(z)))
-
-
-class Doubled(layers.Dense):
-    """Not what a Dense layer computes."""
-
-    def call(self, inputs):
-        return 2 * super().call(inputs)
 
 
 KNOWN = "the page knows Activation, BatchNormalization, Conv2DTranspose, Dense, Dropout, Flatten, "
@@ -148,19 +129,12 @@ IN_A_ROW = "expected layers that follow one another, each used once"
     ("make", "complaint"),
     [
         (lambda: made_of(layers.UpSampling2D()), f"(UpSampling2D): {KNOWN}"),
-        (lambda: made_of(Doubled(4)), f"(Doubled): {KNOWN}"),
-        (joined_late, f"(Concatenate): {KNOWN}"),
-        (without_labels, f"(Dense): {IN_A_ROW}"),
         (used_twice, f"(Dense): {IN_A_ROW}"),
         (
             lambda: made_of(layers.Activation("gelu")),
             "(Activation): activation gelu found, the page knows linear, relu, leaky_relu, ",
         ),
         (lambda: made_of(layers.ReLU(6)), "(ReLU): max_value 6 found, None expected"),
-        (
-            lambda: made_of(layers.BatchNormalization(axis=1)),
-            "(BatchNormalization): axis 1 found, 3 expected",
-        ),
         (
             lambda: made_of(layers.Conv2DTranspose(4, 3, dilation_rate=2)),
             "(Conv2DTranspose): dilation_rate (2, 2) found, (1, 1) expected",

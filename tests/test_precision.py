@@ -1,6 +1,5 @@
 """Precision: what computes in what, and what stays float32."""
 
-import functools
 import subprocess
 import sys
 
@@ -34,21 +33,6 @@ def test_convolutions_alone_compute_in_it(gan, precision, image_size, rng):
             assert layer.compute_dtype == expected, layer.name
         assert network.output.dtype == "float32"
         assert {weight.dtype for weight in network.weights} == {"float32"}
-
-
-def test_set_after_building_is_as_given_to_each_layer(gan, monkeypatch):
-    images = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
-    labels = np.arange(40) % 10
-
-    def metrics(precision):
-        models, rng = gan.models(12), np.random.default_rng(0)
-        return gan.step(models, images, labels, rng, 4, "compiled", precision)(3)
-
-    found = metrics("bfloat16")
-    for name in ("Conv2D", "Conv2DTranspose"):
-        layer = functools.partial(getattr(gan.program, name), dtype="mixed_bfloat16")
-        monkeypatch.setattr(gan.program, name, layer)
-    np.testing.assert_array_equal(found, metrics("float32"))
 
 
 def networks_of_blocks(precision):
@@ -159,27 +143,6 @@ def test_in_float16_the_loss_is_scaled(gan, small_data, rng):
     before = models[0].get_weights()
     assert np.isfinite(step(1)).all()
     assert any((x != y).any() for x, y in zip(before, models[0].get_weights(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("flags", "complaint"),
-    [
-        (["--precision=float16"], "argument --precision: float16 given, which needs a GPU"),
-        (["--xla"], "argument --xla: is for --engine compiled"),
-        (["--xla", "--engine=compiled"], "argument --xla: needs a GPU"),
-    ],
-)
-@pytest.mark.skipif(
-    bool(device.tf.config.list_physical_devices("GPU")), reason="a GPU can do all of this"
-)
-def test_what_a_cpu_cannot_do_is_refused(gan, flags, complaint, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        gan.program.main([*flags, "--outdir", str(tmp_path)])
-    assert stopped.value.code == 2
-    error = capsys.readouterr().err
-    assert complaint in error
-    assert error.count("\n") == 1
-    assert not list(tmp_path.glob("*/config.json"))
 
 
 @pytest.mark.parametrize(

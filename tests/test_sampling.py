@@ -62,25 +62,6 @@ def test_any_number_in_a_near_square(count, columns):
     assert found.columns == columns
 
 
-def test_the_first_of_many_are_the_few():
-    """So that a larger grid of the same seed shows the smaller one's digits first."""
-    few, many = chosen(num_labels=0, count=5), chosen(num_labels=0, count=50)
-    np.testing.assert_array_equal(few.noise_input[0], many.noise_input[0][:5])
-
-
-@pytest.mark.parametrize(
-    ("digits", "count", "columns"),
-    [("01", 2000, 44), ("2026", 10_000, 100), ("0123456789", 30, 10), ("0123456789", 3, 3)],
-)
-def test_rows_of_several_digits(digits, count, columns):
-    """As many times as make the grid nearly square, each row from the first digit on."""
-    found = chosen(digits, count=count)
-    assert found.columns == columns
-    rows = [found.noise_class[i : i + columns] for i in range(0, count, columns)]
-    for row in rows:
-        np.testing.assert_array_equal(row, np.resize([int(digit) for digit in digits], len(row)))
-
-
 def ends(rng, count=200):
     return rng.uniform(-1, 1, (2, count, 100)).astype(np.float32)
 

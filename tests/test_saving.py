@@ -229,17 +229,15 @@ def test_a_discriminator_is_refused(gan, load, tmp_path, form, which):
 @pytest.mark.parametrize("sizes", [(784, 10), (100, 6272), (110, 6272)])
 def test_another_network_is_refused(load, tmp_path, form, sizes):
     """Also one whose Dense layer is right, but without the layers after it."""
-    rows, columns = sizes
-    network = keras.Sequential([keras.Input((rows,)), keras.layers.Dense(columns)])
+    network = keras.Sequential([keras.Input(sizes[:1]), keras.layers.Dense(sizes[1])])
     FORMS[form](network, tmp_path / form)
-    with pytest.raises(
-        UserError, match=r"does not hold this program's generator .*expected, .*found"
-    ):
+    complaint = r"does not hold this program's generator .*expected, .*found"
+    with pytest.raises(UserError, match=complaint):
         load(tmp_path / form)
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("kept", [0.999, 0.5, 0.001])
+@pytest.mark.parametrize("kept", [0.999, 0.5, 0])
 def test_a_truncated_file_is_refused(gan, load, tmp_path, form, kept):
     FORMS[form](gan.program.new_generator(28, gan.num_labels), tmp_path / form)
     content = (tmp_path / form).read_bytes()

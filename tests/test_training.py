@@ -1,6 +1,5 @@
 """The loop: how long it runs, and how it calls callbacks."""
 
-import csv
 import time
 
 import keras
@@ -79,17 +78,10 @@ def test_callbacks_are_called_as_by_fit(model):
     assert recorder.params == {"epochs": 3, "steps": 2, "train_steps": 5}
 
 
-def test_kerass_own_callbacks_work(model, tmp_path):
+def test_kerass_own_callbacks_work(model):
     history = keras.callbacks.History()
-    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
-    run_steps(model, counting_step(), [], [history, logger], train_steps=6, save_interval=3)
+    run_steps(model, counting_step(), [], [history], train_steps=6, save_interval=3)
     assert history.history == {name: [2.0, 5.0] for name in METRICS}
-    with (tmp_path / "log.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["epoch"], row["discriminator_loss"]) for row in rows] == [
-        ("0", "2.0"),
-        ("1", "5.0"),
-    ]
 
 
 class StopAt(keras.callbacks.Callback):
@@ -195,22 +187,3 @@ def test_a_call_is_short_so_that_a_signal_is_soon_answered(model):
     run_steps(model, step, [], [], train_steps=12, save_interval=12, steps_per_execution=100)
     assert sum(taken) == 12
     assert max(taken) <= LONGEST_EXECUTION / 0.1
-
-
-def test_workers_agree_on_the_number_of_steps(model):
-    """This one would stop after its second call, and the chief, which has more steps to take."""
-    asked, taken = [], []
-    answers = iter([3, 2, 0])
-
-    def agree_on(count):
-        asked.append(count)
-        return next(answers)
-
-    def step(count):
-        taken.append(count)
-        return [[0.0] * 4] * count
-
-    run_steps(model, step, [], [], 20, save_interval=20, agree_on=agree_on)
-    assert taken == [3, 2]
-    run_steps(model, step, [], [StopAt(0)], 20, save_interval=20, agree_on=lambda count: count)
-    assert taken == [3, 2, 1]
