@@ -91,25 +91,22 @@ def test_a_run_may_change_its_engine(new_state, tmp_path):
 
 
 def test_the_newest_two_are_kept(new_state, tmp_path):
-    """Files of the user's own are left alone."""
+    """And a user's own files beside them."""
     checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps() == 0
     assert checkpoints.newest() == {}
-    state, names = new_state(), []
-    for _ in range(3):
+    state = new_state()
+    mine = ["00001 (copy).npz", "00001_backup.npz", "notes.npz"]
+    for count in range(1, 5):
         take_steps(state, 1)
         checkpoints.save(state)
-        names.append([path.name for path in checkpoints.files()])
-    assert names == [["00001.npz"], ["00002.npz", "00001.npz"], ["00003.npz", "00002.npz"]]
-
-    mine = ["00001_backup.npz", "00001 (copy).npz", "notes.npz", "00000.npz.bak"]
-    for name in mine:
-        (checkpoints.folder / name).write_text("mine")
-    take_steps(state, 1)
-    checkpoints.save(state)
-    assert {path.name for path in checkpoints.folder.iterdir()} == {
-        *(*mine, "00003.npz", "00004.npz"),
-    }
+        for name in mine:
+            (checkpoints.folder / name).touch()
+        newest = [f"{i:05d}.npz" for i in (count - 1, count) if i]
+        assert {path.name for path in checkpoints.folder.iterdir()} == {*newest, *mine}
     assert checkpoints.steps() == 4
+    state.restore(checkpoints.newest())
+    assert len(state.history) == 4
 
 
 def damages(content: bytes):

@@ -44,13 +44,10 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
     ],
 )
 def test_tensorflow_loads_silently(before, level):
-    done = run_python("-c", before + IMPORT + "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))")
+    """But not where a user has set the level."""
+    code = before + IMPORT + "print(os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
+    done = run_python("-c", code)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{level}\n", "")
-
-
-@pytest.mark.slow
-def test_a_users_log_level_wins():
-    code = IMPORT + "print(os.environ['TF_CPP_MIN_LOG_LEVEL'])"
     done = run_python("-c", code, TF_CPP_MIN_LOG_LEVEL="0")
     assert done.stdout == "0\n"
     assert re.search(r"^I\d{4} ", done.stderr, re.MULTILINE)
@@ -63,12 +60,6 @@ def test_convolutions_are_onednns():
     code = IMPORT + "from tensorflow.python.util import _pywrap_util_port as p; "
     done = run_python("-c", code + "print(p.IsMklEnabled())")
     assert done.stdout == "True\n", done.stderr
-
-
-def test_a_failing_import_is_not_hidden():
-    done = run_python("-c", "import sys; sys.modules['tensorflow'] = None; " + IMPORT)
-    assert done.returncode == 1
-    assert "tensorflow" in done.stderr.splitlines()[-1]
 
 
 def test_the_users_keras_configuration_does_not_matter(tmp_path):
@@ -165,7 +156,6 @@ OTHERS, NVIDIAS = "0x8086\n", "0x10de\n"
 MEND = "restart the machine, install the driver, or let the container see the GPU"
 UNUSED = [
     (None, OTHERS, None),
-    ("No devices were found\n", OTHERS, None),
     (
         *(None, NVIDIAS),
         f"the NVIDIA GPU, whose driver was not found: {MEND} (docker run --gpus all)",

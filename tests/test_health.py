@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import pdist
 
 from common.data.dataset import load_data
 from common.gan.batches import generate

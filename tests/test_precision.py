@@ -47,20 +47,16 @@ def networks_of_blocks(precision):
     return generator, around
 
 
-def test_a_block_in_float16_gets_a_loss_scale():
-    for precision, scaled in (("float32", False), ("float16", True)):
-        _, around = networks_of_blocks(precision)
-        assert isinstance(around.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
-
-
-def test_a_block_is_saved_in_float32():
-    generator, expected = (networks_of_blocks(x)[0] for x in ("bfloat16", "float32"))
-    expected.set_weights(generator.get_weights())
+def test_blocks_get_a_loss_scale_and_are_saved_in_float32():
+    (exact, plain), (generator, scaled) = map(networks_of_blocks, ("float32", "float16"))
+    assert isinstance(scaled.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
+    exact.set_weights(generator.get_weights())
     found = in_float32(generator)
     assert "float16" not in found.to_json()
     inputs = np.random.default_rng(0).normal(size=(2, 2, 2, 3)).astype(np.float32)
-    np.testing.assert_array_equal(found(inputs), expected(inputs))
-    assert not np.array_equal(generator(inputs), expected(inputs))
+    np.testing.assert_array_equal(found(inputs), exact(inputs))
+    assert not np.array_equal(generator(inputs), exact(inputs))
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """Generators in files: ours, Keras 2's, and files of something else."""
 
-import fcntl
 import json
-import resource
 import zipfile
 
 import h5py
@@ -19,7 +17,6 @@ from common.gan.batches import Latent, generate
 from common.gan.saving import load_generator, save_generator
 from common.sampling.export import export_generator
 from conftest import randomized
-from processes import run
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
@@ -59,6 +56,7 @@ FORMS_OF_KERAS_2 = FORMS | {
 
 
 def test_what_was_saved_is_loaded(gan, load, tmp_path, capfd):
+    """Also by plain Keras: anyone can use the generator without this project."""
     generator = randomized(gan.program.new_generator(28, gan.num_labels))
     path = tmp_path / f"{gan.name}.h5"
     save_generator(generator, path)
@@ -69,6 +67,10 @@ def test_what_was_saved_is_loaded(gan, load, tmp_path, capfd):
     assert list(tmp_path.iterdir()) == [path]
     # Keras would warn of a legacy format
     assert capfd.readouterr() == ("", "")
+    plain = keras.models.load_model(path, compile=False)
+    assert {type(layer).__module__.split(".")[0] for layer in plain.layers} == {"keras"}
+    # its batch normalization rounds otherwise
+    np.testing.assert_allclose(images_of(plain, gan.num_labels), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS_OF_KERAS_2)
@@ -114,19 +116,6 @@ def test_sizes_are_read_off_the_file(gan, load, tmp_path, form, image_size):
     assert [tensor.shape[1] for tensor in loaded.inputs] == [100, 26][: len(loaded.inputs)]
 
 
-def test_plain_keras_loads_our_files(gan, tmp_path):
-    """Anyone can use the generator without this project."""
-    generator = randomized(gan.program.new_generator(28, gan.num_labels))
-    save_generator(generator, tmp_path / "generator.h5")
-    loaded = keras.models.load_model(tmp_path / "generator.h5", compile=False)
-    assert {type(layer).__module__.split(".")[0] for layer in loaded.layers} == {"keras"}
-    np.testing.assert_allclose(
-        images_of(loaded, gan.num_labels),
-        images_of(generator, gan.num_labels),
-        atol=1e-5,  # its batch normalization rounds otherwise
-    )
-
-
 @pytest.mark.parametrize("library", [tf_keras, keras])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_states_of_optimizers_and_random_generators_are_not_weights(tmp_path, library, form):
@@ -150,13 +139,12 @@ def test_a_files_configuration_is_data(gan, load, tmp_path):
     save_generator(generator, tmp_path / "evil.h5")
     with h5py.File(tmp_path / "evil.h5", "r+") as file:
         file.attrs["model_config"] = evil
-    generator.save(tmp_path / "good.keras")
+    generator.save(tmp_path / "evil.keras")
     with (
-        zipfile.ZipFile(tmp_path / "good.keras") as good,
-        zipfile.ZipFile(tmp_path / "evil.keras", "w") as archive,
+        pytest.warns(UserWarning, match="Duplicate name"),
+        zipfile.ZipFile(tmp_path / "evil.keras", "a") as archive,
     ):
-        for name in good.namelist():
-            archive.writestr(name, evil if name == "config.json" else good.read(name))
+        archive.writestr("config.json", evil)
     for name in ("evil.h5", "evil.keras"):
         assert_same_weights(load(tmp_path / name), generator)
 
@@ -248,11 +236,8 @@ def test_a_truncated_file_is_refused(gan, load, tmp_path, form, kept):
 
 def test_files_of_something_else_are_refused(load, tmp_path):
     (tmp_path / "text.h5").write_text("not a model")
-    (tmp_path / "empty").touch()
     Image.new("L", (28, 28)).save(tmp_path / "00000.png")
     np.savez(tmp_path / "set.npz", x_train=np.zeros((2, 28, 28), np.uint8))
-    with zipfile.ZipFile(tmp_path / "other.keras", "w") as archive:
-        archive.writestr("readme.txt", "")
     for file in list(tmp_path.iterdir()):
         with pytest.raises(UserError, match=rf"{file.name} is not a complete .*: give one saved"):
             load(file)
@@ -262,8 +247,6 @@ def test_files_of_something_else_are_refused(load, tmp_path):
         load(tmp_path / "set.h5")
     with pytest.raises(UserError, match=r"missing.h5 cannot be read: No such file or directory"):
         load(tmp_path / "missing.h5")
-    with pytest.raises(UserError, match=r"cannot be read: Is a directory"):
-        load(tmp_path)
 
 
 @pytest.mark.parametrize("damaged", ["kernel", "moving_variance"])
@@ -289,24 +272,3 @@ def test_a_file_that_is_in_use_elsewhere_draws(tmp_path, how):
             fcntl.flock(held, fcntl.LOCK_EX)
             h5py.File(path).close()  # HDF5 itself asks for no lock, which some file systems refuse
         assert_same_weights(load_generator(path, dcgan_mnist.new_generator), generator)
-
-
-def save_with_limit(file, limit):
-    """Saves a generator where files cannot be larger."""
-    generator = dcgan_mnist.new_generator(8)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    parser = dcgan_mnist.PROGRAM
-    with parser.one_line_errors():
-        save_generator(generator, file)
-
-
-@pytest.mark.parametrize("limit", [0, 100_000])
-def test_a_disk_that_fills_up_while_a_generator_is_saved(tmp_path, limit):
-    """HDF5 itself would take the process down with it."""
-    path = tmp_path / "dcgan_mnist.h5"
-    path.write_text("old")
-    status, _, err = run(tmp_path, save_with_limit, path, limit)
-    assert status == 2
-    assert err == f"dcgan_mnist.py: error: cannot write {path}: File too large\n"
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.read_text() == "old"
