@@ -1,5 +1,6 @@
 """Generators in files: ours, Keras 2's, and files of something else."""
 
+import fcntl
 import json
 import zipfile
 
