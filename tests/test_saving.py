@@ -205,13 +205,13 @@ def test_the_other_programs_generator_is_refused(gan, load, tmp_path, form):
     assert "such as cgan_mnist.py if it takes labels, dcgan_mnist.py if not" in str(refused.value)
 
 
-@pytest.mark.parametrize("which", [1, 2])
 @pytest.mark.parametrize("form", FORMS)
-def test_a_discriminator_is_refused(gan, load, tmp_path, form, which):
+def test_a_discriminator_is_refused(gan, load, tmp_path, form):
     """And so is the adversarial model, which has one in it."""
-    FORMS[form](gan.models()[which], tmp_path / form)
-    with pytest.raises(UserError, match=r"holds a discriminator: give the file of a generator"):
-        load(tmp_path / form)
+    for network in gan.models()[1:]:
+        FORMS[form](network, tmp_path / form)
+        with pytest.raises(UserError, match=r"holds a discriminator: give the file of a generator"):
+            load(tmp_path / form)
 
 
 @pytest.mark.parametrize("form", FORMS)

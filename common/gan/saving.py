@@ -184,7 +184,7 @@ def _build_for(stored: _Stored, build: BuildGenerator) -> keras.Model:
 
 
 def _load_weights(generator: keras.Model, stored: _Stored) -> None:
-    """Has Keras read the weights from a copy of the name that it expects for the layout."""
+    """Has Keras read the weights, from a copy whose suffix tells it the layout."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, f"generator{stored.suffix}")
