@@ -5,9 +5,6 @@ names the errors that callers handle. `cli` catches it, prints its message witho
 ends the program with status 2.
 """
 
-import os
-import sys
-
 # How many characters of a value a message quotes at most.
 MAX_QUOTED = 200
 # How the error begins that ends a run of NaN.
@@ -31,11 +28,3 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without a number, and without the file, which we name ourselves
     return (str(error).splitlines() or [type(error).__name__])[0][:MAX_QUOTED]
-
-
-def discard_output() -> None:
-    """Sends what is printed from here on nowhere, because its reader has ended.
-
-    Python flushes at exit, which must not fail again.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
