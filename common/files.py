@@ -85,8 +85,9 @@ def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
     try:
         yield free
     finally:
-        if not free.stat().st_size:  # nothing was written
-            free.unlink()
+        with suppress(FileNotFoundError):
+            if not free.stat().st_size:  # nothing was written
+                free.unlink()
 
 
 def kind_of(path: Path) -> str:
