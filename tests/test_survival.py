@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import stat
+import sys
 import time
 from io import BytesIO
 from pathlib import Path
@@ -157,7 +158,7 @@ def stopped_by(folder, flags, moment, number):
     assert err == (
         f"stopped after {steps} steps; checkpoint in dcgan_mnist/checkpoints, "
         "generator in dcgan_mnist.h5; resume with: "
-        "python dcgan_mnist.py --resume --log-interval=1\n"
+        "python dcgan_mnist.py --resume --data=../set.npz --log-interval=1\n"
     )
     assert (folder / "dcgan_mnist" / "checkpoints" / f"{steps:05d}.npz").exists()
     assert (folder / "dcgan_mnist.h5").exists()
@@ -268,9 +269,8 @@ def test_ctrl_c_before_the_first_step(run_here, monkeypatch):
     """As while a classifier is trained: it ends the program at once, and the earlier run stays."""
     assert run_here(*run_here.flags, "--train-steps=2")[0] == 0
     before = {path: path.read_bytes() for path in run_here.folder.rglob("*") if path.is_file()}
-    monkeypatch.setattr(
-        "common.training.train.make_evaluator", lambda *_: signal.raise_signal(signal.SIGINT)
-    )
+    module = sys.modules[train.__module__]  # the package has a function of that name
+    monkeypatch.setattr(module, "make_evaluator", lambda *_: signal.raise_signal(signal.SIGINT))
     # which is ignored where the tests run in the background of a script
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -13,7 +13,6 @@ import cgan_mnist
 import dcgan_mnist
 from common.gan.batches import generate
 from common.gan.saving import load_generator, save_generator
-from common.training.train import train
 from conftest import ROOT, contents
 
 SOURCE = (ROOT / "dcgan_mnist.py").read_text()
@@ -137,7 +136,7 @@ def test_real_images_are_scaled_as_its_own(program):
     """D would tell images in [0, 1] from those in [-1, 1] at a glance."""
     steps = []
     with pytest.MonkeyPatch.context() as patch:
-        module = sys.modules[train.__module__]
+        module = sys.modules["common.training.train"]  # the package has a function of that name
         patch.setattr(module, "run_steps", lambda model, step, *_, **__: steps.append(step))
         patch.setattr(module, "_exit_stopped", lambda *_: None)
         program.main(["--batch-size=8", "--seed=1", "--outdir", "unused", "--train-steps=1"])
