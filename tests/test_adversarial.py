@@ -1,5 +1,7 @@
 """How G and D are put together."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -76,7 +78,8 @@ def step_of_training(models, noise_input, run, monkeypatch):
         made.append(step)
         raise InterruptedError
 
-    monkeypatch.setattr(train, "TrainingState", stop)
+    # by its name, because the package has a function of that name
+    monkeypatch.setattr(sys.modules["common.training.train"], "TrainingState", stop)
     with pytest.raises(InterruptedError):
-        train.train(models, noise_input, run)
+        train(models, noise_input, run)
     return made[0]
