@@ -24,7 +24,7 @@ from keras.layers import (
     concatenate,
 )
 
-from common.gan import BatchNormalization, Latent, build_adversarial, compile_model
+from common.gan import BatchNormalization, LatentSampler, build_adversarial, compile_model
 from common.training import Run, train
 
 LATENT_SIZE = 100
@@ -119,7 +119,7 @@ def build_and_train_models(run: Run) -> None:
     adversarial.summary()
 
     # the sample grids show images of the same noise, each digit in turn
-    noise_input = Latent.of(generator).draw_in_turn(run.rng, 16)
+    noise_input = LatentSampler.of(generator).draw_in_turn(run.rng, 16)
     print(run.name, "Labels for generated images: ", noise_input[1].argmax(axis=1))
     train((generator, discriminator, adversarial), noise_input, run)
 

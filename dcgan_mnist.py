@@ -25,7 +25,7 @@ from keras.layers import (
     Reshape,
 )
 
-from common.gan import BatchNormalization, Latent, build_adversarial, compile_model
+from common.gan import BatchNormalization, LatentSampler, build_adversarial, compile_model
 from common.training import Run, train
 
 LATENT_SIZE = 100
@@ -108,7 +108,7 @@ def build_and_train_models(run: Run) -> None:
     adversarial.summary()
 
     # the sample grids show images of the same noise
-    noise_input = Latent.of(generator).draw(run.rng, 16)
+    noise_input = LatentSampler.of(generator).draw(run.rng, 16)
     train((generator, discriminator, adversarial), noise_input, run)
 
 

@@ -3,12 +3,12 @@
 import keras
 import numpy as np
 
-from common.gan.batches import Latent, RealImages, generate, one_hot
+from common.gan.batches import LatentSampler, RealImages, generate, one_hot
 from common.gan.models import lowest_pixel
 
 
 def test_noise_is_uniform_in_minus_one_to_one(rng):
-    (noise,) = Latent(100).draw(rng, 2000)
+    (noise,) = LatentSampler(100).draw(rng, 2000)
     assert noise.shape == (2000, 100)
     assert noise.dtype == np.float32
     assert noise.min() >= -1.0
@@ -21,14 +21,14 @@ def test_noise_is_uniform_in_minus_one_to_one(rng):
 
 
 def test_each_draw_is_new(rng):
-    latent = Latent(100, 10)
+    latent = LatentSampler(100, 10)
     first, second = latent.draw(rng, 16), latent.draw(rng, 16)
     assert not np.array_equal(first[0], second[0])
     assert not np.array_equal(first[1], second[1])
 
 
 def test_labels_are_one_hot_and_uniform(rng):
-    noise, labels = Latent(100, 4).draw(rng, 4000)
+    noise, labels = LatentSampler(100, 4).draw(rng, 4000)
     assert noise.shape == (4000, 100)
     assert labels.shape == (4000, 4)
     assert labels.dtype == np.float32
@@ -85,9 +85,9 @@ def test_images_of_a_generator_that_ends_in_tanh(rng):
 
 
 def test_a_generators_inputs(gan, rng):
-    """Which `Latent` reads from the generator: the chapter's sizes, and others."""
+    """Which `LatentSampler` reads from the generator: the chapter's sizes, and others."""
     for num_labels in (gan.num_labels, gan.num_labels and 3):
-        latent = Latent.of(gan.program.new_generator(8, num_labels))
+        latent = LatentSampler.of(gan.program.new_generator(8, num_labels))
         assert (latent.latent_size, latent.num_labels) == (100, num_labels)
         _, *labels = latent.draw_in_turn(rng, 7)
         assert [list(x.argmax(axis=1)) for x in labels] == (

@@ -13,7 +13,7 @@ from scipy.stats import kstest, norm
 import cgan_mnist
 import dcgan_mnist
 from common.errors import UserError
-from common.gan.batches import Latent
+from common.gan.batches import LatentSampler
 from common.gan.saving import load_generator, save_generator
 from common.images import image_grid
 from common.sampling.samples import choose, classes_of, interpolate, walks
@@ -22,12 +22,12 @@ from conftest import randomized
 
 def chosen(*digits, count=None, num_labels=10):
     classes = classes_of(digits, num_labels)
-    return choose(Latent(100, num_labels), np.random.default_rng(1), classes, count)
+    return choose(LatentSampler(100, num_labels), np.random.default_rng(1), classes, count)
 
 
 def walked(*digits, count=10, steps=10, num_labels=10):
     classes = classes_of(digits, num_labels)
-    return walks(Latent(100, num_labels), np.random.default_rng(1), classes, count, steps)
+    return walks(LatentSampler(100, num_labels), np.random.default_rng(1), classes, count, steps)
 
 
 @pytest.mark.parametrize(

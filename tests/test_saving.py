@@ -14,7 +14,7 @@ from PIL import Image
 import chapter
 import dcgan_mnist
 from common.errors import UserError
-from common.gan.batches import Latent, generate
+from common.gan.batches import LatentSampler, generate
 from common.gan.saving import load_generator, save_generator
 from common.sampling.export import export_generator
 from conftest import randomized
@@ -29,7 +29,7 @@ def load(gan):
 
 
 def images_of(model, num_labels=0):
-    inputs = Latent(100, num_labels).draw(np.random.default_rng(0), 4)
+    inputs = LatentSampler(100, num_labels).draw(np.random.default_rng(0), 4)
     return np.array(model.predict_on_batch(inputs if num_labels else inputs[0]))
 
 
@@ -171,7 +171,7 @@ def test_a_generator_that_ends_in_tanh_is_drawn_from_minus_one(tmp_path, library
     images = images_of(oracle)
     assert (images.min() < -0.5) == (end == "tanh")
     loaded = load_generator(tmp_path / name, dcgan_mnist.new_generator)
-    drawn = generate(loaded, Latent(100).draw(np.random.default_rng(0), 4))
+    drawn = generate(loaded, LatentSampler(100).draw(np.random.default_rng(0), 4))
     expected = (images + 1) / 2 if end == "tanh" else images
     np.testing.assert_allclose(drawn, expected, atol=5e-5)
     # and what is exported draws it, too

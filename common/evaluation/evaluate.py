@@ -25,7 +25,7 @@ from common.evaluation.metrics import (
 )
 from common.evaluation.report import plot_report, table
 from common.files import check_writable, new_file, write_file
-from common.gan.batches import Latent, check_finite, generate, labels_of, num_classes, scaled
+from common.gan.batches import LatentSampler, check_finite, generate, labels_of, num_classes, scaled
 from common.images import resolve_show, show_picture
 from common.options import MIN_SAMPLES, Options
 
@@ -69,8 +69,8 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
 
 
 def evaluation_inputs(generator: keras.Model, count: int, seed: int) -> list[np.ndarray]:
-    """Draws the inputs of a generator, as `Latent.draw` does, but a CGAN's labels in turn."""
-    return Latent.of(generator).draw_in_turn(np.random.default_rng(seed), count)
+    """Draws inputs as `LatentSampler.draw` does, but a CGAN's labels in turn."""
+    return LatentSampler.of(generator).draw_in_turn(np.random.default_rng(seed), count)
 
 
 class Evaluator:
@@ -148,7 +148,7 @@ def make_evaluator(
             f"argument --data: {data} has {len(images)} test images, an evaluation needs at least "
             f"{MIN_SAMPLES}: add more, or leave evaluations out (--evaluate-interval 0)"
         )
-    classes, num_labels = num_classes(train_part[1]), Latent.of(generator).num_labels
+    classes, num_labels = num_classes(train_part[1]), LatentSampler.of(generator).num_labels
     if num_labels not in (0, classes):
         raise UserError(
             f"argument --data: {data} has {classes} classes, and the generator draws "

@@ -88,7 +88,7 @@ def scaled(images: np.ndarray) -> np.ndarray:
     return RealImages(images).take(np.arange(len(images)))[0]
 
 
-class Latent:
+class LatentSampler:
     """Draws generator inputs: z ~ U(-1, 1)^latent_size, for a CGAN with random labels.
 
     Args:
@@ -106,7 +106,7 @@ class Latent:
         return self.num_labels > 0
 
     @classmethod
-    def of(cls, generator: keras.Model) -> Latent:
+    def of(cls, generator: keras.Model) -> LatentSampler:
         """The inputs of a generator: from `[z]`, or, if it is conditional, `[z, labels]`."""
         return cls(*(tensor.shape[1] for tensor in generator.inputs))
 
@@ -142,7 +142,7 @@ def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarra
 
     Args:
         generator: The generator.
-        noise_input: `[noise]` or `[noise, labels]`, as from `Latent.draw`, any number of them.
+        noise_input: Any number of `[noise]` or `[noise, labels]`, as from `LatentSampler.draw`.
 
     Returns:
         Images, float32 of shape (count, size, size, 1) in [0, 1], whatever the generator's own

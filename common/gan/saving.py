@@ -17,7 +17,7 @@ from keras.src.legacy.saving import legacy_h5_format
 
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.gan.batches import Latent, check_finite
+from common.gan.batches import LatentSampler, check_finite
 from common.gan.models import copy_of, last_layer
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
@@ -96,7 +96,7 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
         last_layer(generator).activation = keras.activations.get(found)
     _load_weights(generator, stored)
     # weights can be finite and draw NaN all the same, as with a variance below zero
-    inputs = Latent.of(generator).draw(np.random.default_rng(0), 4)
+    inputs = LatentSampler.of(generator).draw(np.random.default_rng(0), 4)
     check_finite(generator(inputs, training=False).numpy(), path)
     return generator
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.gan.batches import Latent, RealImages
+from common.gan.batches import LatentSampler, RealImages
 
 # The metrics of a step, in this order: losses are means over the batch in nats, accuracies shares
 # from 0 to 1.
@@ -87,7 +87,7 @@ class AlternatingStep:
         self.models = models
         self.generator, self.discriminator, self.adversarial = models
         self.real = real
-        self.latent = Latent.of(self.generator)
+        self.latent = LatentSampler.of(self.generator)
         self.batch_size = batch_size
         self.rng = rng
         ones = np.ones((batch_size, 1), np.float32)

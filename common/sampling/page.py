@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers
 
 from common.errors import UserError
-from common.gan.batches import Latent
+from common.gan.batches import LatentSampler
 from common.gan.keras2 import BatchNormalization
 from common.gan.models import lowest_pixel
 
@@ -37,7 +37,7 @@ def page_of(generator: keras.Model) -> bytes:
     Returns:
         The HTML file.
     """
-    latent = Latent.of(generator)
+    latent = LatentSampler.of(generator)
     inputs, steps = _steps_of(generator)
     description = {
         "latentSize": latent.latent_size,

@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 from common.device import seed_everything
 from common.errors import UserError
 from common.files import check_writable, kind_of, new_file, packed, refuse_to_replace, write_file
-from common.gan.batches import Latent, check_finite, generate, labels_of, one_hot
+from common.gan.batches import LatentSampler, check_finite, generate, labels_of, one_hot
 from common.images import (
     columns_of_square,
     image_grid,
@@ -35,8 +35,8 @@ class Samples(NamedTuple):
     """What to draw.
 
     Attributes:
-        noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as from `Latent.draw`.
-            Labels may lie between two classes.
+        noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as from
+            `LatentSampler.draw`. Labels may lie between two classes.
         columns: The number of images in a row of the grid; each walk is a row.
     """
 
@@ -51,7 +51,7 @@ class Samples(NamedTuple):
 
 def draw_samples(generator: keras.Model, options: Options) -> Samples:
     """Draws the images that the user asks for into a file, and shows a picture if asked to."""
-    rng, latent = seed_everything(options.seed), Latent.of(generator)
+    rng, latent = seed_everything(options.seed), LatentSampler.of(generator)
     classes = classes_of(options.digit or [], latent.num_labels, options.generator)
     if options.interpolate is None:
         samples = choose(latent, rng, classes, options.samples)
@@ -98,7 +98,7 @@ def classes_of(digits: list[str], num_labels: int, generator: Path | None = None
 
 
 def choose(
-    latent: Latent, rng: np.random.Generator, classes: np.ndarray, count: int | None
+    latent: LatentSampler, rng: np.random.Generator, classes: np.ndarray, count: int | None
 ) -> Samples:
     """Chooses noise for images of the given classes in turn, or of random ones if none are given.
 
@@ -117,7 +117,7 @@ def choose(
 
 
 def walks(
-    latent: Latent, rng: np.random.Generator, classes: np.ndarray, count: int, steps: int
+    latent: LatentSampler, rng: np.random.Generator, classes: np.ndarray, count: int, steps: int
 ) -> Samples:
     """Walks from one z to another, or from class to class if there are several.
 

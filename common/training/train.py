@@ -12,7 +12,7 @@ from common.cli import command
 from common.errors import UserError
 from common.evaluation.evaluate import make_evaluator
 from common.files import packed, unpacked
-from common.gan.batches import Latent, RealImages
+from common.gan.batches import LatentSampler, RealImages
 from common.gan.models import lowest_pixel, set_precision
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
@@ -55,7 +55,7 @@ def train(
     options, workers = run.options, run.workers
     with ExitStack() as stack:
         show = workers.is_chief and resolve_show(options.show)
-        labels = run.y_train if Latent.of(models[0]).conditional else None
+        labels = run.y_train if LatentSampler.of(models[0]).conditional else None
         real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
         step = make_step(models, real, run.rng, options)
         state = TrainingState(step, noise_input)
