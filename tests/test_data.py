@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from common.data import MNIST
-from common.data.dataset import checksum, load_data, load_images
+from common.data.dataset import checksum, described, load_data, load_dataset, load_images
 from common.errors import UserError
 
 TWO, TENS = np.array([0, 1]), np.arange(40) % 10
@@ -199,12 +199,14 @@ def test_names_of_arrays(tmp_path, small_data, names):
         (lambda x, y: (x / 255, y), "0: black, 1: white"),
         (lambda x, y: (x / 127.5 - 1, y), "-1: black, 1: white"),
         (lambda x, y: (x.astype(np.float32), y), "0: black, 255: white"),
+        (lambda x, y: (x.astype(np.uint16) * 257, y), "0: black, 65535: white"),
         (lambda x, y: (x.reshape(40, 64) / 255, y), "for 8 x 8 pixels, pixels are taken for 0"),
         (
             lambda x, y: (x, y * 7 - 3),
             "10 classes, numbered from 0 in their order: 0 is -3, 1 is 4",
         ),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
+        (lambda x, y: (x, np.array(list("abcdefghij")).astype("S")[y][None]), "0 is a, 1 is b"),
     ],
 )
 def test_one_sensible_reading(tmp_path, small_data, capsys, change, note):
@@ -241,6 +243,46 @@ def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     assert checksum(images, None) != checksum(*small_data)
 
 
+# CSV files
+
+
+@pytest.mark.parametrize("name", ["train.csv", "mnist_train.csv.gz"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        ["label", *(f"pixel{i}" for i in range(64))],
+        ['"label"', *(f'"{i}x1"' for i in range(64))],
+        "numbers, by pandas",
+    ],
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_csv_files(tmp_path, small_data, header, name, first):
+    """Kaggle's train.csv, and its test.csv, which has no labels; those that other people write."""
+    images, labels = small_data
+    table = np.column_stack([labels, images.reshape(40, 64)])[:, first:]
+    names = range(65 - first) if "pandas" in header else header[first:]
+    rows = [names, *table] if names else table
+    content = "\ufeff" + "\r\n".join(",".join(map(str, row)) for row in rows)
+    write(tmp_path / name, content.encode())
+    if first == 0:
+        assert_same(load_data(tmp_path / name), small_data)
+        write(tmp_path / name.replace("train", "test"), content.encode())
+        assert_same(load_data(tmp_path / name, "test"), small_data)
+    loaded = load_dataset(tmp_path / name, needs_labels=False)
+    np.testing.assert_array_equal(loaded.images, images)
+    assert (loaded.labels is None) == bool(first)
+
+
+def test_csv_files_of_fractions_and_of_something_else(tmp_path, small_data):
+    images, labels = small_data
+    table = np.column_stack([labels, images.reshape(40, 64) / 255])
+    np.savetxt(tmp_path / "train.csv", table, delimiter=",")
+    assert_same(load_data(tmp_path / "train.csv"), small_data)
+    write(tmp_path / "train.csv", b"name,label\na.png,3\n")
+    assert "expected rows of a label and the pixels of an image" in refusal(tmp_path / "train.csv")
+
+
 # Pictures
 
 
@@ -258,9 +300,81 @@ def test_folders_of_pictures(pictures, small_data, capsys):
     expected = np.concatenate([small_data[0][::2], small_data[0][1::2]])
     assert_same(load_data(pictures), (expected, np.repeat([0, 1], 20)))
     assert "0 is cats, 1 is dogs" in capsys.readouterr().out
-    file = pictures / "cats" / "00.png"
-    file.write_bytes(file.read_bytes()[:50])
-    assert f"picture {file} cannot be read (" in refusal(pictures)
+
+
+def test_all_damaged_pictures_are_named_at_once(pictures):
+    for i in range(1, 24, 2):
+        (pictures / "dogs" / f"{i:02d}.png").write_bytes(b"<html>")
+    (pictures / "cats" / "00.png").write_bytes(b"")
+    message = refusal(pictures)
+    assert f"13 of 48 pictures of {pictures} cannot be read: cats/00.png, dogs/01.png, " in message
+    assert "dogs/17.png, ... (cannot identify image file" in message
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "tga", "jp2", "dds", "pcx", "sgi", "ico"])
+def test_formats_of_pictures(tmp_path, small_data, suffix):
+    images = small_data[0].repeat(2, 1).repeat(2, 2)  # the least that an icon can be
+    save(tmp_path / f"1.{suffix}", images[0])
+    np.testing.assert_array_equal(load_images(tmp_path)[0], images[:1])
+
+
+def test_pictures_at_any_depth(pictures, small_data, capsys):
+    """The first folder is the class; nothing is left out without a word."""
+    for i, name in enumerate(("cats/old/1.png", "fish/a/b/2.png", "fish/.hidden/3.png")):
+        save(pictures / name, small_data[0][i])
+    for name in ("dogs/a.mpg", "dogs/.b", "b.mpg", "LICENSE"):
+        write(pictures / name, b"")
+    images, labels, names = load_dataset(pictures)
+    np.testing.assert_array_equal(images[20:21], small_data[0][:1])
+    assert (np.bincount(labels).tolist(), names) == ([21, 20, 1], ["cats", "dogs", "fish"])
+    passed_over = "files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)"
+    assert f"{pictures}: {passed_over}\n" in capsys.readouterr().out
+    # as an archive may be unpacked, and with parts
+    whole = pictures.parent
+    assert load_dataset(whole).names == names
+    pictures.rename(whole / "train")
+    for part in ("test", "val"):
+        save(whole / part / "fish" / "c" / "1.png", small_data[0][3])
+    assert_same(load_data(whole, "test"), (small_data[0][3:4], [2]))
+    capsys.readouterr()
+    assert load_dataset(whole).names == names
+    assert "over: 5 (2 .mpg, 1 without suffix, 1 .txt, 1 in val)" in capsys.readouterr().out
+
+
+def test_loose_pictures_beside_folders_are_refused(pictures, small_data):
+    for i in range(3):
+        save(pictures / f"{i}.png", small_data[0][i])
+    message = f"{pictures} holds 3 pictures beside folders that hold 40: put all into"
+    assert message in refusal(pictures)
+    save(pictures.parent / "test" / "cats" / "1.png", small_data[0][0])
+    pictures.rename(pictures.parent / "train")
+    assert "train holds 3 pictures beside folders that hold 40" in refusal(pictures.parent)
+
+
+@pytest.mark.parametrize("prefix", ["", "0"])
+def test_names_that_are_numbers_are_in_their_order(tmp_path, small_data, prefix):
+    """Folders, and labels that are text: 10 comes after 2."""
+    names = [f"{prefix}{n}" for n in range(1, 12)]
+    images = small_data[0][:11]
+    for name, image in zip(names, images, strict=True):
+        save(tmp_path / "pictures" / name / "1.png", image)
+    np.savez(tmp_path / "set.npz", x_train=images[::-1], y_train=names[::-1])
+    for path, order in (("pictures", 1), ("set.npz", -1)):
+        loaded = load_dataset(tmp_path / path)
+        assert loaded.names == names
+        np.testing.assert_array_equal(loaded.images[np.argsort(loaded.labels)], images)
+        assert order == 1 or loaded.labels.tolist() == list(range(10, -1, -1))
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(11).astype(str))
+    assert load_dataset(tmp_path / "set.npz").names == []
+
+
+def test_the_line_that_describes_a_data_set(tmp_path, small_data):
+    mnist = "mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images"
+    assert described(MNIST, *load_data()) == mnist
+    images, labels = small_data
+    assert described(tmp_path / "a", images, None) == "a: 40 images of 8 x 8 pixels"
+    line = "a: 40 images of 8 x 8 pixels, 10 classes of 4 images"
+    assert described(tmp_path / "a", images, labels) == line
 
 
 def test_parts_of_pictures(pictures, small_data):
@@ -283,6 +397,7 @@ def test_a_class_may_be_called_train(pictures, small_data, capsys):
         images, labels = load_images(pictures)
         assert (len(images), labels) == (1, None)
         shutil.rmtree(pictures / name)
+    (pictures / "Train" / "1.png").unlink()
     for name in ("cats", "dogs"):
         (pictures / name).rename(pictures / "Train" / name)
     assert len(load_data(pictures)[0]) == 40
@@ -293,12 +408,56 @@ def test_pictures_without_labels(tmp_path, small_data):
     turned = Image.Exif()
     turned[0x0112] = 6
     save(tmp_path / "1.png", small_data[0][0])
-    save(tmp_path / "2.png", small_data[0][1].astype(np.uint16) * 256 + 255)
+    save(tmp_path / "2.png", small_data[0][1].astype(np.uint16) * 257)
     save(tmp_path / "3.png", np.rot90(small_data[0][2]), exif=turned)
     images, labels = load_images(tmp_path)
     np.testing.assert_array_equal(images, small_data[0][:3])
     assert labels is None
     assert "has no labels" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("white", [1, 255, 1023, 4095, 65535])
+def test_the_range_of_pixels_is_one_for_all_of_a_data_set(tmp_path, white, capsys):
+    """Of pictures and arrays, whose parts are of different brightness, beside one of 8 bits."""
+    dtype, suffix = (np.float32, "tif") if white == 1 else (np.uint16, "png")
+    brightest = np.linspace(0, white, 64).astype(dtype).reshape(1, 8, 8)
+    darker = brightest // 5 if white > 1 else brightest / 5
+    parts = {"train": darker, "test": brightest}
+    for part, pixels in parts.items():
+        save(tmp_path / part / "a" / f"1.{suffix}", pixels[0])
+        save(tmp_path / part / "b" / "1.png", np.full((8, 8), 99, np.uint8))
+    arrays = {f"x_{part}": pixels.repeat(2, 0) for part, pixels in parts.items()}
+    np.savez(tmp_path / "set.npz", y_train=TWO, y_test=TWO, **arrays)
+    for part, pixels in parts.items():
+        expected = np.rint(pixels[0] * (255 / white))
+        images, _ = load_data(tmp_path, part)
+        np.testing.assert_array_equal(images, [expected, np.full((8, 8), 99)])
+        np.testing.assert_array_equal(load_data(tmp_path / "set.npz", part)[0][1], expected)
+    taken = f"1 of 2 pictures have more than 8 bits: pixels are taken for 0: black, {white}: white"
+    assert taken in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("greatest", [60, 9000])
+def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
+    pixels = np.full((2, 8, 8), greatest, np.uint16)
+    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=TWO)
+    for name in "ab":
+        save(tmp_path / "pictures" / name / "1.png", pixels[0])
+    for name in ("set.npz", "pictures"):
+        message = f"the images of {tmp_path / name} are uint16 from {greatest} to {greatest}, expe"
+        assert message in refusal(tmp_path / name)
+
+
+def test_long_reading_is_shown(pictures, capsys, monkeypatch):
+    load_images(pictures)
+    assert "reading 40" not in capsys.readouterr().out
+    monkeypatch.setattr("common.data.readers._SHORT", 0)
+    images, _ = load_images(pictures)
+    assert "reading 40 pictures\n" in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as Rich sees it
+    monkeypatch.setenv("TERM", "xterm")
+    np.testing.assert_array_equal(load_images(pictures)[0], images)
+    assert re.search("(?s)reading 40 pictures .*100%", capsys.readouterr().out)
 
 
 def test_pictures_of_other_sizes_and_colours(tmp_path, capsys):
@@ -344,7 +503,8 @@ def test_transparent_pictures_lie_over_white(tmp_path, capsys):
     ("arrays", "warning"),
     [
         ({"x_train": np.eye(8, dtype=np.uint8)[None].repeat(40, 0)}, "no pixel of .* is above 1"),
-        ({"x_train": np.full((40, 8, 8), 9, np.uint8)}, "all 40 images of .* are the same"),
+        ({"x_train": np.full((40, 8, 8), 15, np.uint8)}, "no pixel of .* is above 15 of 255"),
+        ({"x_train": np.full((40, 8, 8), 99, np.uint8)}, "all 40 images of .* are the same"),
         ({"y_train": np.arange(40)}, "the 40 images of .* are of 40 classes: see whether"),
     ],
 )
@@ -368,14 +528,16 @@ def test_largest_images_and_most_classes(tmp_path):
         ({"x_train": zeros(2, 3, 8, 8)}, "images.mean(axis=1).astype"),
         ({"x_train": zeros(2, 60)}, "uint8 of shape (2, 60), expected"),
         ({"x_train": zeros(0, 8, 8)}, "shape (0, 8, 8), expected"),
-        ({"x_train": zeros(2, 8, 8) + 1e3}, "are float64 from 1000 to 1000, "),
+        ({"x_train": zeros(2, 8, 8) + 9e3}, "are float64 from 9000 to 9000, "),
+        ({"x_train": zeros(2, 8, 8) + 16.0}, "are float64 from 16 to 16, "),
         ({"x_train": zeros(2, 8, 8) + np.nan}, "are float64 from nan to nan, "),
         ({"x_train": zeros(2, 8, 8, dtype=int) - 300}, "scale them"),
         ({"x_train": zeros(2, 8, 12)}, "have 8 x 12 pixels, expected square"),
         ({"x_train": zeros(2, 30, 30)}, "have 30 x 30 pixels, expected square"),
         ({"x_train": zeros(2, 260, 260)}, "a multiple of 4, from 4 to 256"),
         ({"x_train": np.array([{}, {}])}, "allow_pickle=False): convert it, with .astype("),
-        ({"y_train": zeros(3)}, "one for each of the 2 images"),
+        ({"y_train": zeros(3)}, "2 images and 3 labels given"),
+        ({"y_train": np.array(["a", "b", "c"])}, "2 images and 3 labels given"),
         ({"y_train": TWO / 2}, "are float64 of shape (2,), expected"),
         ({"y_train": zeros(2)}, "are of 1 classes, expected 2 to 1000"),
         ({"x_train": zeros(1001, 4, 4), "y_train": np.arange(1001)}, "are of 1,001 classes, expec"),
@@ -390,6 +552,36 @@ def test_npz_refused(tmp_path, arrays, complaint):
     message = refusal(tmp_path / "set.npz")
     assert complaint in message
     assert str(tmp_path / "set.npz") in message
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 50), (28, 28, 1, 50), (50, 28, 28), (50, 28, 28, 1)])
+@pytest.mark.parametrize("labels", [TENS.repeat(2)[:50], None])
+def test_images_on_the_last_axis_are_refused(tmp_path, shape, labels):
+    """As .mat files have them, whether the labels say so or two equal sides."""
+    arrays = {"x_train": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
+    if labels is not None:
+        arrays["y_train"] = labels
+    np.savez(tmp_path / "set.npz", **arrays)
+    if shape[0] == 50:
+        assert load_images(tmp_path / "set.npz", 28)[0].shape == (50, 28, 28)
+        return
+    for size in (None, 28):
+        with pytest.raises(UserError, match=r"counts? them: move it, with np.moveaxis\(x, -1, 0\)"):
+            load_images(tmp_path / "set.npz", size)
+
+
+def test_labels_tell_images_of_as_many_rows_from_images_on_the_last_axis(tmp_path):
+    arrays = {"x_train": zeros(28, 28, 32) + 255, "y_train": TENS[:28]}
+    np.savez(tmp_path / "set.npz", **arrays)
+    assert load_images(tmp_path / "set.npz", 28)[0].shape == (28, 28, 28)
+    np.savez(tmp_path / "set.npz", x_train=zeros(784, 40), y_train=TENS)
+    assert "np.moveaxis(x, -1, 0)" in refusal(tmp_path / "set.npz")
+
+
+def test_folders_without_data_are_refused(tmp_path):
+    assert refusal(tmp_path).startswith(f"the folder {tmp_path} is empty: give an .npz file")
+    write(tmp_path / "a.txt", b"")
+    assert f"{tmp_path} holds no data, but other files: 1 (1 .txt): give" in refusal(tmp_path)
 
 
 def test_files_that_are_no_npz_refused(tmp_path):

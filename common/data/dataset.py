@@ -2,13 +2,15 @@
 
 import hashlib
 import math
+import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from common.data import MAX_LABELS, MIN_LABELS, MNIST
-from common.data.readers import FORMATS, Arrays, check_size, find_arrays, resized
+from common.data.readers import FORMATS, Arrays, Range, check_size, find_arrays, resized
 from common.errors import UserError
 
 _EXPECTED = {
@@ -20,51 +22,83 @@ _EXPECTED = {
 _FEW_IMAGES = 3
 
 
-def load_data(
-    path: Path = MNIST, part: str = "train", image_size: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Loads the images and labels of one part of a data set.
+class DataSet(NamedTuple):
+    """One part of a data set.
+
+    Attributes:
+        images: Grey images, uint8 of shape (N, size, size), 0 to 255, `size` a multiple of 4.
+        labels: Their classes, int64 of shape (N,), from 0; None if there are none.
+        names: The names of the classes; empty if they are called 0, 1, 2 and so on.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray | None
+    names: list[str]
+
+
+def load_dataset(
+    path: Path = MNIST,
+    part: str = "train",
+    image_size: int | None = None,
+    needs_labels: bool = True,
+) -> DataSet:
+    """Loads one part of a data set.
+
+    Classes are the labels that occur in the training part, numbered in their order.
 
     Args:
         path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train`, `y_train`,
             `x_test` and `y_test`) or of MedMNIST; a folder with IDX files, or with KMNIST's .npz
-            files, or one of these files; an .npy file; or a folder with a folder of pictures for
-            each class, or with folders train and test of these.
-        part: "train" or "test"; of the other part at most the labels are read.
+            files, or one of these files; an .npy file; a .csv file like Kaggle's train.csv; or a
+            folder with a folder of pictures for each class, or with folders train and test of
+            these.
+        part: "train" or "test". Of the other part only the labels are read, and the images where
+            it is not evident what is white.
         image_size: The side that images are cropped and resized to; None to take them as they are.
-
-    Returns:
-        `(images, labels)`: grey images, uint8 of shape (N, size, size), 0 to 255, `size` a
-        multiple of 4; and their labels, int64 of shape (N,), from 0. Classes are the labels that
-        occur in the training part, numbered in their order.
+        needs_labels: Without, labels that are missing or cannot be used are None.
     """
     arrays = find_arrays(path, image_size)
     images = _images(arrays, part, path, image_size)
-    labels = _labels(arrays, part, path, len(images))
-    of_train = labels if part == "train" else _labels(arrays, "train", path)
-    numbers, classes = _numbered(labels, of_train, path)
-    if part == "train":
-        _describe(classes, len(images), path)
-    return images, numbers
+    try:
+        labels = _labels(arrays, part, path, len(images))
+        of_train = labels if part == "train" else _labels(arrays, "train", path)
+        numbers, names = _numbered(labels, of_train, path)
+    except UserError:
+        if needs_labels:
+            raise
+        return DataSet(images, None, [])
+    if part == "train" and needs_labels:
+        _describe(names, numbers, path)
+    return DataSet(images, numbers, names)
+
+
+def load_data(
+    path: Path = MNIST, part: str = "train", image_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of `load_dataset`."""
+    images, labels, _ = load_dataset(path, part, image_size)
+    assert labels is not None
+    return images, labels
 
 
 def load_images(path: Path, image_size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Loads the training part of a data set for a GAN without labels.
+    """The same of the training part for a GAN without labels, where they may be None."""
+    return load_dataset(path, image_size=image_size, needs_labels=False)[:2]
 
-    Args:
-        path: As for `load_data`.
-        image_size: The same.
 
-    Returns:
-        As `load_data`; the labels are None if there are none, or if they cannot be used.
+def described(path: Path, images: np.ndarray, labels: np.ndarray | None) -> str:
+    """What a data set holds, in one line.
+
+    mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images
     """
-    arrays = find_arrays(path, image_size)
-    images = _images(arrays, "train", path, image_size)
-    try:
-        labels = _labels(arrays, "train", path, len(images))
-        return images, _numbered(labels, labels, path)[0]
-    except UserError:
-        return images, None
+    count, height, width = images.shape
+    line = f"{path.resolve().name}: {count:,} images of {height} x {width} pixels"
+    if labels is None:
+        return line
+    sizes = np.bincount(labels)
+    fewest, most = sizes.min(), sizes.max()
+    share = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+    return f"{line}, {len(sizes):,} classes of {share} images"
 
 
 def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
@@ -89,6 +123,7 @@ def _images(arrays: Arrays, part: str, path: Path, image_size: int | None) -> np
         others = f"only {', '.join(list(arrays)[:20])}" if arrays else "nor any other"
         raise UserError(f"data set {path} has no array x_{part}, {others}: {_EXPECTED[part]}")
     images = arrays[f"x_{part}"]()
+    _check_axes(images, arrays, part, path)
     notes = []
     if images.ndim == 2:  # flattened
         side = math.isqrt(images.shape[1])
@@ -99,8 +134,12 @@ def _images(arrays: Arrays, part: str, path: Path, image_size: int | None) -> np
         images = images.squeeze(3 if images.shape[3] == 1 else 1)
     if images.ndim != 3 or not images.size or images.dtype.kind not in "biuf":
         raise UserError(_refused(images, path))
-    images, meaning = _to_bytes(images, path)
-    notes += meaning
+    if images.dtype.kind == "b":
+        images = images.astype(np.uint8) * 255
+        notes.append(str(Range(False, True)))
+    elif images.dtype != np.uint8:
+        images, meaning = _to_bytes(images, arrays, part, path)
+        notes += meaning
     if image_size is not None and images.shape[1:] != (image_size, image_size):
         images = np.stack([resized(image, image_size) for image in images])
     check_size(images[0], path)
@@ -121,33 +160,51 @@ def _refused(images: np.ndarray, path: Path) -> str:
     return f"{found}, expected uint8 of shape (N, size, size): convert or reshape them"
 
 
-def _to_bytes(images: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+def _check_axes(images: np.ndarray, arrays: Arrays, part: str, path: Path) -> None:
+    """Refuses images that are counted by the last axis, as in MATLAB's files."""
+    if images.ndim < 2:
+        return
+    try:
+        labels = max(arrays[f"y_{part}"]().shape, default=0)
+    except (KeyError, UserError):
+        labels = 0
+    first, second, last = *images.shape[:2], images.shape[-1]
+    if labels in (first, last):
+        is_last = labels != first
+    else:  # as many columns as rows, and no axis of colours after them
+        is_last = images.ndim > 2 and first == second != last and last not in (1, 3, 4)
+    if is_last:
+        raise UserError(
+            f"the images of {path} are of shape {images.shape}, expected (N, size, size): the last "
+            "axis seems to count them: move it, with np.moveaxis(x, -1, 0)"
+        )
+
+
+def _to_bytes(
+    images: np.ndarray, arrays: Arrays, part: str, path: Path
+) -> tuple[np.ndarray, list[str]]:
     """Pixels as uint8, 0 to 255, and what they were taken for, unless it is evident."""
-    if images.dtype.kind == "b":
-        return images.astype(np.uint8) * 255, ["pixels are taken for False: black, True: white"]
-    lowest, highest = images.min(), images.max()  # NaN if any is
-    if images.dtype.kind in "iu":
-        if lowest >= 0 and highest <= 255:
-            return images.astype(np.uint8, copy=False), []
-    else:
-        for black, white in ((0, 1), (-1, 1), (0, 255)):
-            if lowest >= black and highest <= white:
-                factor = 255 / (white - black)
-                # image by image: several copies of all of them might not fit into the memory
-                pixels = [np.rint((x - black) * factor).astype(np.uint8) for x in images]
-                meaning = f"pixels are taken for {black}: black, {white}: white"
-                return np.stack(pixels), [meaning]
-    raise UserError(
-        f"the images of {path} are {images.dtype} from {lowest:.6g} to {highest:.6g}, expected "
-        "0 to 255, or fractions from 0 to 1 or -1 to 1: scale them"
-    )
+    extremes = [images.min(), images.max()]
+    other = "x_test" if part == "train" else "x_train"
+    if other in arrays:  # in which white is the same
+        of_other = arrays[other]()
+        if of_other.size and of_other.dtype == images.dtype:
+            extremes += [of_other.min(), of_other.max()]
+    found = Range.of(extremes, path)
+    # image by image: several copies of all of them might not fit into the memory
+    pixels = np.empty(images.shape, np.uint8)
+    for i, image in enumerate(images):
+        pixels[i] = found.to_bytes(image)
+    is_evident = images.dtype.kind in "iu" and found.white == 255
+    return pixels, [] if is_evident else [str(found)]
 
 
 def _warn_of_images(images: np.ndarray, path: Path) -> None:
-    if images.max() <= 1:
+    brightest = images.max()
+    if brightest < 64:
         _warn(
-            f"no pixel of {path} is above 1 of 255: all images are nearly black; if 1 means white, "
-            "multiply them by 255"
+            f"no pixel of {path} is above {brightest} of 255: all images are nearly black; if "
+            f"{brightest} means white, scale them"
         )
     elif len(images) > 1 and (images == images[0]).all():
         _warn(f"all {len(images):,} images of {path} are the same: see how they were made")
@@ -165,17 +222,23 @@ def _labels(arrays: Arrays, part: str, path: Path, count: int | None = None) -> 
         )
     labels = arrays[f"y_{part}"]()
     found = f"the labels of {path} are {labels.dtype} of shape {labels.shape}"
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+    if labels.ndim == 2 and 1 in labels.shape:  # a column, or one of MATLAB's rows
+        labels = labels.ravel()
     elif labels.ndim == 2 and _is_one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels % 1 == 0).all():
         labels = labels.astype(np.int64)
-    as_expected = labels.ndim == 1 and labels.dtype.kind in "biuUS"
-    if not as_expected or count not in (None, len(labels)):
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8")
+    if labels.ndim != 1 or labels.dtype.kind not in "biuU":
         raise UserError(
-            f"{found}, expected whole numbers, one for each of the {count or 'training'} images: "
-            "add such labels"
+            f"{found}, expected whole numbers or names, one for each of the {count or 'training'} "
+            "images: add such labels"
+        )
+    if count not in (None, len(labels)):
+        raise UserError(
+            f"data set {path}: {count:,} images and {len(labels):,} labels given, expected a label "
+            "for each image: see which of them belong together"
         )
     return labels
 
@@ -185,10 +248,8 @@ def _is_one_hot(labels: np.ndarray) -> bool:
     return numbers and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
-def _numbered(
-    labels: np.ndarray, of_train: np.ndarray, path: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as numbers of classes; and the classes: the labels of the training part, in order."""
+def _numbered(labels: np.ndarray, of_train: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Labels as numbers of classes, in the order of the training part's; and their names."""
     classes = np.unique(of_train)
     if not MIN_LABELS <= len(classes) <= MAX_LABELS:
         raise UserError(
@@ -201,18 +262,24 @@ def _numbered(
             f"the test images of {path} have labels that no training image has, "
             f"{', '.join(map(str, others[:5]))}: give a data set whose two parts belong together"
         )
-    return np.searchsorted(classes, labels).astype(np.int64), classes
+    order = np.arange(len(classes))
+    if classes.dtype.kind == "U" and all(re.fullmatch(r"[+-]?\d+", name) for name in classes):
+        order = np.array(sorted(order, key=lambda i: int(classes[i])))  # 2 comes before 10
+    numbers = np.argsort(order)[np.searchsorted(classes, labels)].astype(np.int64)
+    names = [str(name) for name in classes[order]]
+    return numbers, names if names != [str(i) for i in range(len(names))] else []
 
 
-def _describe(classes: np.ndarray, count: int, path: Path) -> None:
+def _describe(names: list[str], labels: np.ndarray, path: Path) -> None:
     """Prints which number stands for which label, and warns of too many classes."""
-    if not np.array_equal(classes, np.arange(len(classes))):
-        table = [f"{i} is {label}" for i, label in enumerate(classes.tolist())]
+    if names:
+        table = [f"{i} is {name}" for i, name in enumerate(names)]
         shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
         print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
-    if count < _FEW_IMAGES * len(classes):
+    count, classes = len(labels), int(labels.max()) + 1
+    if count < _FEW_IMAGES * classes:
         _warn(
-            f"the {count:,} images of {path} are of {len(classes):,} classes: see whether their "
+            f"the {count:,} images of {path} are of {classes:,} classes: see whether their "
             "labels are labels"
         )
 

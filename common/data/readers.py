@@ -1,28 +1,30 @@
-"""Reads data sets: NumPy's files, IDX files and folders of pictures.
+"""Reads data sets: NumPy's files, IDX files, CSV files and folders of pictures.
 
 All readers give the arrays of `keras.datasets.mnist`: x_train, y_train, x_test and y_test.
 """
 
 import gzip
 import math
+import os
 import re
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
+from functools import cache, partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
 from common.data import MAX_PIXELS
 from common.errors import UserError, first_line
 
-# Pillow is imported by the functions that use it: most commands read no pictures.
+# Pillow and Rich are imported by the functions that use them: most commands read no pictures.
 
 FORMATS = (
-    "give an .npz file with the arrays x_train and y_train, a folder with IDX files like MNIST's, "
-    "or a folder with a folder of pictures for each class"
+    "give an .npz file with the arrays x_train and y_train, a .csv file like Kaggle's train.csv, a "
+    "folder with IDX files like MNIST's, or a folder with a folder of pictures for each class"
 )
 
 # What reads each array of a data set.
@@ -37,9 +39,17 @@ _NAMES = {
 }
 # The types of values in IDX files, by their codes.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm"}
+# Formats that Pillow knows, but does not read, or only with the help of other programs.
+_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF"}
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
+# The modes in which Pillow gives pictures of more than 8 bits.
+_DEEP = ("I", "F")
+# Reading that takes fewer seconds needs no progress bar.
+_SHORT = 2.0
+# The values that black and white may have: in floats, and in all numbers.
+_OF_FLOATS = ((0, 1), (-1, 1))
+_OF_NUMBERS = ((0, 255), (0, 1023), (0, 4095), (0, 65535))
 
 
 def find_arrays(path: Path, image_size: int | None = None) -> Arrays:
@@ -61,18 +71,20 @@ def find_arrays(path: Path, image_size: int | None = None) -> Arrays:
 
 
 def _in_folder(folder: Path, image_size: int | None) -> Arrays:
-    files = files_in(folder, 2)
+    files = _files_in(folder, 2)
     idx = _by_names(folder, files, _kind_of_idx)
     if idx:
         return idx
     kmnist = _by_names(folder, files, _kind_of_npz)
     if {"x_train", "y_train"} <= kmnist.keys():
         return kmnist
-    return _pictures(folder, files_in(folder, 3), image_size)
+    return _by_folders(folder, _files_in(folder), image_size)
 
 
 def _in_file(path: Path) -> Arrays:
     """Finds the arrays in a file; if it holds a single one, the others are in files beside it."""
+    if path.name.lower().endswith((".csv", ".csv.gz")):
+        return _by_columns(path)
     kind_of = _kind_of_idx
     with path.open("rb") as file:
         start = file.read(6)
@@ -86,18 +98,18 @@ def _in_file(path: Path) -> Arrays:
                 return _by_keys(path, keys)
     if not kind_of(path):
         raise UserError(f"data set {path} is of no known format: {FORMATS}")
-    beside = [file for file in files_in(path.parent, 2) if _set_of(file) == _set_of(path)]
+    beside = [file for file in _files_in(path.parent, 2) if _set_of(file) == _set_of(path)]
     return _by_names(path.parent, [path, *beside], kind_of)
 
 
-def files_in(folder: Path, depth: int) -> list[Path]:
+def _files_in(folder: Path, depth: int | None = None) -> list[Path]:
     """The files in a folder, in alphabetical order.
 
     Hidden ones are left out: macOS and notebooks leave them beside data.
 
     Args:
         folder: The folder.
-        depth: How many levels of folders are searched: 1 for this folder alone.
+        depth: How many levels of folders are searched: 1 for this folder alone, None for all.
     """
     found = []
     for path in sorted(folder.iterdir()):
@@ -105,8 +117,8 @@ def files_in(folder: Path, depth: int) -> list[Path]:
             continue
         if not path.is_dir():
             found.append(path)
-        elif depth > 1:
-            found += files_in(path, depth - 1)
+        elif depth != 1:
+            found += _files_in(path, depth and depth - 1)
     return found
 
 
@@ -181,7 +193,7 @@ def _kind_of_npz(file: Path) -> str:
 
 def _kind_of_idx(file: Path) -> str:
     """The kind of an IDX file, which is known by its content: names differ."""
-    if file.suffix.lower() in _PICTURES:  # thousands, which need not be opened
+    if file.suffix.lower() in _suffixes():  # thousands, which need not be opened
         return ""
     with _reading(str(file)), _opened(file) as content:
         magic = content.read(4)
@@ -222,73 +234,214 @@ def _read_numpy(file: Path, key: str = "") -> np.ndarray:
         return loaded if isinstance(loaded, np.ndarray) else loaded[key or loaded.files[0]]
 
 
-# Pictures
+# CSV files
 
 
-def _pictures(folder: Path, files: list[Path], image_size: int | None) -> Arrays:
-    """Finds pictures; their labels are the names of their folders.
+def _by_columns(path: Path) -> Arrays:
+    """Finds the arrays in a CSV file like Kaggle's train.csv: in each row a label, and pixels.
 
-    pictures/cats/1.png, pictures/dogs/2.png              all for training
-    pictures/train/cats/1.png, pictures/test/cats/3.png   with a part for evaluations
-    pictures/1.png                                        without labels
+    There may be no labels, and no names of columns. The test part is in test.csv beside it.
     """
-    # such as ("train", "cats", "1.png")
-    names = [file.relative_to(folder).parts for file in files if file.suffix.lower() in _PICTURES]
-    folders = {name[0].lower(): name[0] for name in names if len(name) > 1}
-    train = next((folders[word] for word in _TRAIN_FOLDERS if word in folders), None)
-    test = next((folders[word] for word in _TEST_FOLDERS if word in folders), None)
-    classes = sorted({name[0] for name in names if len(name) == 2})
-    if train in classes and len(classes) > 1 and not test:
-        other = next(name for name in classes if name != train)
-        print(f"{folder}: {train} is taken for a class, like {other}")
-        train = None
-    bases = {"train": (train,) if train else ()}
-    if train and test:
-        bases["test"] = (test,)
+    test = path.with_name(path.name.replace("train", "test"))
+    files = {"train": path} | ({"test": test} if test != path and test.exists() else {})
     arrays: Arrays = {}
-    for part, base in bases.items():
-        inside = [name for name in names if name[: len(base)] == base]
-        in_classes = [name for name in inside if len(name) == len(base) + 2]
-        chosen = in_classes or [name for name in inside if len(name) == len(base) + 1]
-        if chosen:
-            paths = [folder.joinpath(*name) for name in chosen]
-            arrays[f"x_{part}"] = partial(_read_pictures, paths, folder, image_size)
-        if in_classes:
-            arrays[f"y_{part}"] = partial(np.array, [name[-2] for name in in_classes])
+    for part, file in files.items():
+        table = _read_csv(file)
+        columns = table.shape[1]
+        if math.isqrt(columns) ** 2 == columns:
+            arrays[f"x_{part}"] = partial(np.asarray, table)
+        else:
+            arrays[f"x_{part}"] = partial(np.asarray, table[:, 1:])
+            arrays[f"y_{part}"] = partial(np.asarray, table[:, 0])
     return arrays
 
 
-def _read_pictures(files: list[Path], folder: Path, image_size: int | None) -> np.ndarray:
+def _read_csv(file: Path) -> np.ndarray:
+    """Reads numbers of shape (rows, columns): uint8 if they all fit, else float32."""
+    advice = "expected rows of a label and the pixels of an image, as in Kaggle's train.csv"
+    with _reading(f"data set {file}", advice):
+        with _opened(file) as opened:
+            first = opened.readline().decode("utf-8-sig").lower().strip()
+        # pandas numbers columns that have no names
+        numbers = ",".join(map(str, range(first.count(",") + 1)))
+        skipped = 1 if first == numbers or re.search(r"[^-+.,e\d\s]", first) else 0
+        read = partial(np.loadtxt, file, delimiter=",", skiprows=skipped, encoding="utf-8-sig")
+        try:
+            return read(dtype=np.uint8, ndmin=2)  # eight times as fast
+        except ValueError:
+            return read(dtype=np.float32, ndmin=2)
+
+
+# Pictures
+
+
+@cache
+def _suffixes() -> set[str]:
+    """Those of all pictures that Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    formats = Image.registered_extensions()
+    return {suffix for suffix, name in formats.items() if name not in _NO_PICTURES}
+
+
+def _by_folders(folder: Path, files: list[Path], image_size: int | None) -> Arrays:
+    """Finds pictures; their labels are the names of their folders.
+
+    pictures/cats/1.png, pictures/dogs/old/2.png          all for training
+    pictures/train/cats/1.png, pictures/test/cats/3.png   with a part for evaluations
+    pictures/1.png                                        without labels
+    """
+    pictures = [file for file in files if file.suffix.lower() in _suffixes()]
+    kinds = Counter(file.suffix.lower() or "without suffix" for file in files)
+    for suffix in _suffixes():
+        del kinds[suffix]
+    if not pictures:
+        found = f"holds no data, but other files: {_counts(kinds)}" if files else "is empty"
+        raise UserError(f"the folder {folder} {found}: {FORMATS}")
+    # an archive is often a folder that holds a single one
+    root = Path(os.path.commonpath([file.parent for file in pictures]))
+    names = [file.relative_to(root).parts for file in pictures]  # such as ("train", "a", "1.png")
+    _refuse_loose(root, names)
+    parts = {}
+    arrays: Arrays = {}
+    for part, base in _bases(root, names).items():
+        inside = [name[len(base) :] for name in names if name[: len(base)] == base]
+        _refuse_loose(root.joinpath(*base), inside)
+        parts[part] = [root.joinpath(*base, *name) for name in inside]
+        if len(inside[0]) > 1:
+            arrays[f"y_{part}"] = partial(np.array, [name[0] for name in inside])
+    chosen = [file for of_part in parts.values() for file in of_part]
+    outside = sorted(set(pictures).difference(chosen))
+    kinds.update(f"in {file.relative_to(root).parts[0]}" for file in outside)
+    read = partial(_read_pictures, folder, image_size, cache(partial(_range_in, folder, chosen)))
+    for part, of_part in parts.items():
+        arrays[f"x_{part}"] = partial(read, of_part, kinds if part == "train" else Counter())
+    return arrays
+
+
+def _counts(kinds: Counter[str]) -> str:
+    shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(5)]
+    return f"{kinds.total():,} ({', '.join(shown + ['...'] * (len(kinds) > 5))})"
+
+
+def _refuse_loose(folder: Path, names: list[tuple[str, ...]]) -> None:
+    loose = sum(len(name) == 1 for name in names)
+    if 0 < loose < len(names):
+        raise UserError(
+            f"{folder} holds {loose:,} pictures beside folders that hold {len(names) - loose:,}: "
+            "put all into folders, one for each class, or move away what does not belong there"
+        )
+
+
+def _bases(root: Path, names: list[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The folder of each part, such as ("train",); () is the root, if there is one part."""
+    folders = {name[0].lower(): name[0] for name in names if len(name) > 1}
+    train = next((folders[word] for word in _TRAIN_FOLDERS if word in folders), None)
+    test = next((folders[word] for word in _TEST_FOLDERS if word in folders), None)
+    if train and test:
+        return {"train": (train,), "test": (test,)}
+    others = [name for name in folders.values() if name != train]
+    if train and others and any(name[0] == train and len(name) == 2 for name in names):
+        print(f"{root}: {train} is taken for a class, like {others[0]}")
+        train = None
+    return {"train": (train,) if train else ()}
+
+
+def _range_in(folder: Path, files: list[Path]) -> Range:
+    """Black and white in those pictures that have more than 8 bits."""
+    from PIL import Image
+
+    extremes = []
+    for file in _shown(files):
+        with suppress(Exception), Image.open(file) as opened:  # damaged ones are named later
+            if opened.mode.startswith(_DEEP):
+                pixels = np.asarray(opened)
+                extremes += [pixels.min(), pixels.max()]
+    return Range.of(extremes, folder)
+
+
+def _read_pictures(
+    folder: Path,
+    image_size: int | None,
+    find_range: Callable[[], Range],
+    files: list[Path],
+    passed_over: Counter[str],
+) -> np.ndarray:
     """Reads pictures in grey: uint8 of shape (N, side, side)."""
-    images: list[np.ndarray] = []
+    pixels = np.empty(0, np.uint8)
     notes: Counter[str] = Counter()
-    for file in files:
-        with _reading(f"picture {file}", "remove it, or replace it"):
-            picture = _grey(file, notes)
+    damaged: dict[str, str] = {}
+    for i, file in enumerate(_shown(files)):
+        try:
+            picture = _grey(file, notes, find_range)
+        except UserError:
+            raise
+        except Exception as error:  # which has no type of its own for damaged files
+            damaged[str(file.relative_to(folder))] = first_line(error)
+            continue
         if image_size:
             picture = resized(picture, image_size)
-        elif not images:
+        if not pixels.size:
             check_size(picture, folder)
-        elif picture.shape != images[0].shape:
-            (height, width), side = picture.shape, len(images[0])
+            # a list of pictures would be in the memory beside the array that is made of it
+            pixels = np.empty((len(files), *picture.shape), np.uint8)
+        if picture.shape != pixels.shape[1:]:
+            sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], picture.shape)]
             raise UserError(
-                f"the pictures of {folder} have several sizes, {side} x {side} and {height} x "
-                f"{width}: add --image-size N to crop them to squares, for example --image-size 28"
+                f"the pictures of {folder} have several sizes, {' and '.join(sizes)}: add "
+                "--image-size N to crop them to squares, for example --image-size 28"
             )
-        images.append(picture)
+        pixels[i] = picture
+    if damaged:
+        shown = ", ".join([*damaged][:10] + ["..."] * (len(damaged) > 10))
+        raise UserError(
+            f"{len(damaged):,} of {len(files):,} pictures of {folder} cannot be read: {shown} "
+            f"({next(iter(damaged.values()))}): remove them, or replace them"
+        )
     for note, count in notes.items():
-        print(f"{count:,} of {len(files):,} pictures {note}")
-    return np.stack(images)
+        print(f"{count:,} of {len(files):,} pictures {note}", flush=True)
+    if passed_over:
+        print(f"{folder}: files passed over: {_counts(passed_over)}", flush=True)
+    return pixels
 
 
-def _grey(file: Path, notes: Counter[str]) -> np.ndarray:
+def _shown(files: list[Path]) -> Iterator[Path]:
+    """Gives pictures to read; where that takes long, says so, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    begun = time.monotonic()
+    remaining = iter(files)
+    for done, file in enumerate(remaining, 1):
+        yield file
+        if time.monotonic() - begun > _SHORT and done < len(files):
+            break
+    else:
+        return
+    console = Console()
+    if console.is_terminal and not console.is_dumb_terminal:
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(
+                f"reading {len(files):,} pictures", total=len(files), completed=done
+            )
+            for file in remaining:
+                yield file
+                bar.advance(task)
+    else:
+        print(f"reading {len(files):,} pictures", flush=True)
+        yield from remaining
+
+
+def _grey(file: Path, notes: Counter[str], find_range: Callable[[], Range]) -> np.ndarray:
     """A picture as uint8 of shape (height, width); adds to `notes` what was done to it."""
     from PIL import Image, ImageOps
 
     with Image.open(file) as opened:
         picture = ImageOps.exif_transpose(opened)
-    if picture.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        return (np.asarray(picture) // 256).clip(0, 255).astype(np.uint8)
+    if picture.mode.startswith(_DEEP):  # Pillow would cut off what is above 255
+        notes[f"have more than 8 bits: {find_range()}"] += 1
+        return find_range().to_bytes(np.asarray(picture))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema()[0] != 255:
@@ -300,6 +453,45 @@ def _grey(file: Path, notes: Counter[str]) -> np.ndarray:
         if not red.tobytes() == green.tobytes() == blue.tobytes():
             notes["are in colour: they are read in grey"] += 1
     return np.asarray(picture.convert("L"))
+
+
+# Pixels, of arrays and of pictures
+
+
+class Range(NamedTuple):
+    """The values of black and white in images that are not of 8 bits."""
+
+    black: int
+    white: int
+
+    @classmethod
+    def of(cls, extremes: list, path: Path) -> Range:
+        """Finds the range of a data set: white is the least of the usual values that none exceeds.
+
+        Where even the brightest pixel is below a quarter of it, white is something else, and all
+        images would be read as nearly black.
+
+        Args:
+            extremes: The least and the greatest value of each image, or of all, in their own type.
+            path: The data set.
+        """
+        lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
+        for black, white in (_OF_FLOATS if highest.dtype.kind == "f" else ()) + _OF_NUMBERS:
+            if black <= lowest and white / 4 <= highest <= white:
+                return cls(black, white)
+        raise UserError(
+            f"the images of {path} are {highest.dtype} from {lowest:.6g} to {highest:.6g}, "
+            "expected 0 to 255, 1023, 4095 or 65535, or fractions from 0 to 1 or -1 to 1, and more "
+            "than a quarter of that at least once: scale them, or make them uint8 if 255 is white"
+        )
+
+    def __str__(self) -> str:
+        return f"pixels are taken for {self.black}: black, {self.white}: white"
+
+    def to_bytes(self, image: np.ndarray) -> np.ndarray:
+        """An image as uint8."""
+        scaled = (image - self.black) * (255 / (self.white - self.black))
+        return np.rint(scaled).astype(np.uint8)
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
