@@ -272,6 +272,68 @@ def _read_csv(file: Path) -> np.ndarray:
             return read(dtype=np.float32, ndmin=2)
 
 
+# Pixels, of arrays and of pictures
+
+
+class Range(NamedTuple):
+    """The values of black and white in images that are not of 8 bits."""
+
+    black: int
+    white: int
+
+    @classmethod
+    def of(cls, extremes: list, path: Path) -> "Range":
+        """Finds the range of a data set: white is the least of the usual values that none exceeds.
+
+        Where even the brightest pixel is below a quarter of it, white is something else, and all
+        images would be read as nearly black.
+
+        Args:
+            extremes: The least and the greatest value of each image, or of all, in their own type.
+            path: The data set.
+        """
+        lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
+        for black, white in (_OF_FLOATS if highest.dtype.kind == "f" else ()) + _OF_NUMBERS:
+            if black <= lowest and white / 4 <= highest <= white:
+                return cls(black, white)
+        raise UserError(
+            f"the images of {path} are {highest.dtype} from {lowest:.6g} to {highest:.6g}, "
+            "expected 0 to 255, 1023, 4095 or 65535, or fractions from 0 to 1 or -1 to 1, and more "
+            "than a quarter of that at least once: scale them, or make them uint8 if 255 is white"
+        )
+
+    def __str__(self) -> str:
+        return f"pixels are taken for {self.black}: black, {self.white}: white"
+
+    def to_bytes(self, image: np.ndarray) -> np.ndarray:
+        """An image as uint8."""
+        scaled = (image - self.black) * (255 / (self.white - self.black))
+        return np.rint(scaled).astype(np.uint8)
+
+
+def resized(image: np.ndarray, side: int) -> np.ndarray:
+    """Crops an image, uint8 of shape (height, width), to a square, and resizes it."""
+    from PIL import Image
+
+    height, width = image.shape
+    length = min(height, width)
+    top, left = (height - length) // 2, (width - length) // 2
+    # not `ImageOps.fit`, in which pixels outside of the square still blend into its border
+    square = Image.fromarray(image[top : top + length, left : left + length])
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def check_size(image: np.ndarray, path: Path) -> None:
+    """Checks that an image, of shape (height, width), is of a size that the networks can draw."""
+    height, width = image.shape
+    if height != width or height % 4 or not 0 < height * width <= MAX_PIXELS:
+        raise UserError(
+            f"the images of {path} have {height} x {width} pixels, expected square images whose "
+            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: add --image-size N to "
+            "crop and resize them"
+        )
+
+
 # Pictures
 
 
@@ -453,65 +515,3 @@ def _grey(file: Path, notes: Counter[str], find_range: Callable[[], Range]) -> n
         if not red.tobytes() == green.tobytes() == blue.tobytes():
             notes["are in colour: they are read in grey"] += 1
     return np.asarray(picture.convert("L"))
-
-
-# Pixels, of arrays and of pictures
-
-
-class Range(NamedTuple):
-    """The values of black and white in images that are not of 8 bits."""
-
-    black: int
-    white: int
-
-    @classmethod
-    def of(cls, extremes: list, path: Path) -> Range:
-        """Finds the range of a data set: white is the least of the usual values that none exceeds.
-
-        Where even the brightest pixel is below a quarter of it, white is something else, and all
-        images would be read as nearly black.
-
-        Args:
-            extremes: The least and the greatest value of each image, or of all, in their own type.
-            path: The data set.
-        """
-        lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
-        for black, white in (_OF_FLOATS if highest.dtype.kind == "f" else ()) + _OF_NUMBERS:
-            if black <= lowest and white / 4 <= highest <= white:
-                return cls(black, white)
-        raise UserError(
-            f"the images of {path} are {highest.dtype} from {lowest:.6g} to {highest:.6g}, "
-            "expected 0 to 255, 1023, 4095 or 65535, or fractions from 0 to 1 or -1 to 1, and more "
-            "than a quarter of that at least once: scale them, or make them uint8 if 255 is white"
-        )
-
-    def __str__(self) -> str:
-        return f"pixels are taken for {self.black}: black, {self.white}: white"
-
-    def to_bytes(self, image: np.ndarray) -> np.ndarray:
-        """An image as uint8."""
-        scaled = (image - self.black) * (255 / (self.white - self.black))
-        return np.rint(scaled).astype(np.uint8)
-
-
-def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """Crops an image, uint8 of shape (height, width), to a square, and resizes it."""
-    from PIL import Image
-
-    height, width = image.shape
-    length = min(height, width)
-    top, left = (height - length) // 2, (width - length) // 2
-    # not `ImageOps.fit`, in which pixels outside of the square still blend into its border
-    square = Image.fromarray(image[top : top + length, left : left + length])
-    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
-
-
-def check_size(image: np.ndarray, path: Path) -> None:
-    """Checks that an image, of shape (height, width), is of a size that the networks can draw."""
-    height, width = image.shape
-    if height != width or height % 4 or not 0 < height * width <= MAX_PIXELS:
-        raise UserError(
-            f"the images of {path} have {height} x {width} pixels, expected square images whose "
-            f"side is a multiple of 4, from 4 to {math.isqrt(MAX_PIXELS)}: add --image-size N to "
-            "crop and resize them"
-        )
