@@ -11,6 +11,7 @@ import importlib
 import io
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ def _child(target: Callable, args: tuple, folder: str, environment: dict, files:
     streams[2].reconfigure(errors="backslashreplace")  # as Python's own
     sys.stdin, sys.stdout, sys.stderr = streams
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = streams
+    # as in a terminal, also where these tests run in the background of a script, which ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     target(*args)
 
 

@@ -38,8 +38,7 @@ QUICK = ("--train-steps=24", "--save-interval=12", "--log-interval=1")
 
 def slowly(*arguments):
     """The DCGAN's program with steps that take a while, so that a signal meets it in a step."""
-    # a job in the background ignores the one, what nohup has started the other
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # ignored by what nohup has started
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     take = AlternatingStep.__call__
     AlternatingStep.__call__ = lambda self, count: time.sleep(0.1) or take(self, count)
