@@ -25,12 +25,12 @@ from common import device  # noqa: F401  # before Keras, which it sets up
 # isort: split
 import rich.console
 
-from common.data.dataset import load_data
+from common.data.dataset import load_dataset
 from common.evaluation.evaluate import Evaluator, make_evaluator
 from common.gan.batches import generate
 from common.gan.saving import save_generator
 from common.images import image_grid, save_picture
-from common.options import PRECISIONS, Options, whole_number
+from common.options import PRECISIONS, whole_number
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.runs.history import COLUMNS, StepRecord, write_history
@@ -83,7 +83,7 @@ def main() -> None:
                 health.on_steps(TRAIN_STEPS, {})
 
         def new_evaluator() -> Evaluator:
-            return make_evaluator(step.generator, Options(outdir=folder.path), load_data())
+            return make_evaluator(step.generator, load_dataset(), folder.path)
 
         keep_best = KeepBest(
             *(state, new_evaluator(), folder.best, EVALUATE_INTERVAL),

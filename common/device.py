@@ -117,16 +117,16 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
         )
 
 
-def faster_flags() -> tuple[str, float] | None:
+def faster_flags() -> tuple[str, float | None] | None:
     """The flags with which a training is known to be faster than by default on this device.
 
     Returns:
         The flags, and the share of the default's time that a step then takes, measured on the two
-        kinds of CPU in benchmarks/RESULTS.md; None if nothing is known.
+        kinds of CPU in benchmarks/RESULTS.md, None on a GPU; or None if nothing is known.
     """
     _, instructions = _cpu()
     if _gpu_details() is not None:
-        return None
+        return "--engine compiled", None
     if "avx512_bf16" in instructions:
         return "--engine compiled --precision bfloat16", 0.6
     return ("--engine compiled", 0.9) if "avx2" in instructions else None
@@ -137,7 +137,9 @@ def device_name() -> str:
     gpu = _gpu_details()
     if gpu is not None:
         return gpu.get("device_name", "GPU")
-    return f"CPU: {_cpu()[0]}, {os.cpu_count()} cores"
+    # those that this process may use, as after taskset
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU: {_cpu()[0]}, {cores} cores"
 
 
 def _gpu_details() -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ Importing this module takes no time. Creating a `Program` loads TensorFlow.
 """
 
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -111,16 +112,15 @@ class Program(CommandParser):
         from common.gan.saving import load_generator
         from common.runs.folder import RunFolder
         from common.training.figures import draw_figures
-        from common.training.start import start_run
 
         options = self._options if argv is None and self._options else self.options(argv)
         with self.one_line_errors(), restored():
             if options.generator is None:
+                folder = RunFolder(options.outdir / self.name)
                 if options.mode is Mode.TRAIN:
-                    with start_run(self.name, options, self.conditional) as run:
-                        train(run)
+                    self._train(folder, options, train)
                 else:
-                    draw_figures(RunFolder(options.outdir / self.name))
+                    draw_figures(folder)
                 return
             if not options.generator.exists():
                 raise UserError(
@@ -138,6 +138,23 @@ class Program(CommandParser):
                 export_generator(generator, options.export, options.overwrite)
             else:
                 sample(generator, options)
+
+    def _train(self, folder: Any, options: Options, train: Callable[[Any], None]) -> None:
+        from common.device import silence, unused_gpu
+        from common.training.distribution import join
+        from common.training.start import start_run
+
+        if options.quiet:
+            silence()
+        unused = unused_gpu()  # first, because what follows may refuse to go on without one
+        if unused:
+            print(f"warning: {unused}", file=sys.stderr)
+        # models belong to a strategy from the start: it is set before they are built
+        workers = join(options.strategy, options.devices, options.worker_timeout)
+        if not workers.is_chief:
+            silence()
+        with start_run(folder, workers, options, self.conditional) as run:
+            train(run)
 
     def draw(self, generator: Any, options: Options) -> Any:
         """Draws with a trained generator what the user asks for; returns the `Samples`."""

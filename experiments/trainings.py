@@ -62,9 +62,8 @@ class EvaluateStages(StepCallback):
         Raises:
             UserError: As `make_evaluator`.
         """
-        assert self.run.y_train is not None
-        train_part = (self.run.x_train, self.run.y_train)
-        self.evaluator = make_evaluator(self.generator, self.run.options, train_part)
+        run = self.run
+        self.evaluator = make_evaluator(self.generator, run.data, run.options.outdir)
 
     def acts_after(self, steps: int) -> bool:
         """After the steps of `STAGES`, and at the end."""
@@ -97,7 +96,7 @@ def train_in_stages(models: Models, noise_input: list[np.ndarray], run: Run) -> 
     Raises:
         UserError: As `train`, or as `make_evaluator`.
     """
-    has_labels = run.y_train is not None  # without, `train` says what is missing
+    has_labels = run.data.labels is not None  # without, `train` says what is missing
     callbacks = []
     if run.workers.is_chief and has_labels:
         if run.options.evaluate_interval:

@@ -22,6 +22,7 @@ import collected
 import dcgan_mnist
 import tables
 import trainings
+from common.data.dataset import load_dataset
 from common.errors import UserError
 from common.evaluation.classifier import classifier_for
 from common.evaluation.metrics import frechet_distance
@@ -326,9 +327,9 @@ def test_stages_are_evaluated_and_collected(data, tmp_path, monkeypatch):
     noise = np.random.default_rng(0).uniform(-1, 1, (120, 100)).astype(np.float32)
     images = (np.array(generator([noise])) + 1) / 2
     with np.load(data) as arrays:
-        train, test = ((arrays[f"x_{x}"], arrays[f"y_{x}"]) for x in ("train", "test"))
-    classifier = classifier_for(train, data, outdir)
-    of_test, _ = classifier.predict((test[0] / 255).astype(np.float32)[..., np.newaxis])
+        test = arrays["x_test"]
+    classifier = classifier_for(load_dataset(data), outdir)
+    of_test, _ = classifier.predict((test / 255).astype(np.float32)[..., np.newaxis])
     features, predicted = classifier.predict(images)
     assert stage["frechet_distance"] == pytest.approx(frechet_distance(of_test, features), rel=1e-3)
     shares = np.bincount(predicted, minlength=10) / 120

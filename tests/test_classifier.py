@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.data import MNIST
-from common.data.dataset import load_data
+from common.data.dataset import load_data, load_dataset
 from common.errors import UserError
 from common.evaluation import classifier
 from common.evaluation.classifier import classifier_for, train_classifier
@@ -34,7 +34,7 @@ def test_the_one_for_mnist_reads_it(tmp_path):
     (file,) = MNIST.parent.glob("classifier-*.npz")
     assert file.stat().st_size < 1e6
     images, labels = load_data(MNIST, "test")
-    classifier = classifier_for(load_data(), MNIST, tmp_path)
+    classifier = classifier_for(load_dataset(), tmp_path)
     features, predicted = classifier.predict(scaled(images))
     assert np.mean(predicted == labels) >= 0.993
     assert features.shape == (10_000, 128)
@@ -47,7 +47,7 @@ def test_mnist_in_idx_files_has_the_same_one(tmp_path):
     for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
         header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
         (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
-    classifier_for(load_data(tmp_path), tmp_path, tmp_path / "nowhere", may_train=False)
+    classifier_for(load_dataset(tmp_path), tmp_path / "nowhere", may_train=False)
 
 
 @pytest.mark.slow
@@ -78,10 +78,12 @@ def test_the_command(greys, tmp_path, capsys):
     share = re.search(r"it reads ([\d.]+)% of the 120 test images correctly", printed)
     assert float(share[1]) > 90  # of four classes
     (file,) = tmp_path.iterdir()
-    assert printed.startswith(f"training a classifier on {greys}, to be kept as {file}\n")
+    described = "set.npz: 200 images of 8 x 8 pixels, 4 classes of 50 images"
+    told = f"{described}\ntraining a classifier on {greys}, to be kept as {file}\n"
+    assert printed.startswith(told)
 
     images, labels = load_data(greys, "test")
-    kept = classifier_for(load_data(greys), greys, tmp_path, may_train=False)
+    kept = classifier_for(load_dataset(greys), tmp_path, may_train=False)
     _, predicted = kept.predict(scaled(images))
     assert 100 * np.mean(predicted == labels) == pytest.approx(float(share[1]), abs=0.01)
 
@@ -99,7 +101,7 @@ def test_the_command(greys, tmp_path, capsys):
 
 def test_where_there_is_none_and_no_time(greys, tmp_path):
     with pytest.raises(UserError, match=f"no classifier for {greys} in {tmp_path} yet: make one"):
-        classifier_for(load_data(greys), greys, tmp_path, may_train=False)
+        classifier_for(load_dataset(greys), tmp_path, may_train=False)
 
 
 def test_the_command_without_test_images(tmp_path, capsys, small_data):

@@ -13,7 +13,7 @@ from matplotlib import image as mpl_image
 
 import cgan_mnist
 from common.data import MNIST
-from common.data.dataset import load_data
+from common.data.dataset import load_data, load_dataset
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluate import Evaluator, evaluate, evaluation_inputs
 from common.evaluation.metrics import digit_accuracy, prdc
@@ -27,7 +27,7 @@ from conftest import give_classifier, randomized
 def evaluator(tmp_path_factory) -> Evaluator:
     """Of the first 2,000 test images, which is enough and fast."""
     images, labels = load_data(MNIST, "test")
-    classifier = classifier_for(load_data(), MNIST, tmp_path_factory.mktemp("none"))
+    classifier = classifier_for(load_dataset(), tmp_path_factory.mktemp("none"))
     return Evaluator(classifier, images[:2000], labels[:2000])
 
 

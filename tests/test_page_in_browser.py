@@ -16,8 +16,7 @@ from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from common.data import MNIST
-from common.data.dataset import load_data
+from common.data.dataset import load_dataset
 from common.evaluation.classifier import classifier_for
 from common.gan.batches import generate, one_hot
 from common.sampling.page import page_of
@@ -205,7 +204,7 @@ def tiles_of(picture, widths):
 
 def test_typed_digits_are_read_as_these_digits(page, tmp_path):
     """By the project's classifier, in the saved picture; it reads 99% of such digits rightly."""
-    classifier = classifier_for(load_data(MNIST), MNIST, tmp_path, may_train=False)
+    classifier = classifier_for(load_dataset(), tmp_path, may_train=False)
     asked, read = "", []
     for text in ["2026-11-27", "0123456789", "9876543210", "(020) 7946 018"]:
         page.paste(text)

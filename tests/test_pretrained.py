@@ -9,8 +9,7 @@ import pytest
 
 import cgan_mnist
 import dcgan_mnist
-from common.data import MNIST
-from common.data.dataset import checksum, load_data
+from common.data.dataset import load_dataset
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluate import evaluation_inputs
 from common.gan.batches import generate
@@ -22,7 +21,7 @@ PRETRAINED = ROOT / "pretrained"
 
 @pytest.fixture(scope="module")
 def train_part():
-    return load_data(MNIST)
+    return load_dataset()
 
 
 def evaluated(program, train_part, folder):
@@ -30,7 +29,7 @@ def evaluated(program, train_part, folder):
     name = program.PROGRAM.name
     generator = load_generator(PRETRAINED / f"{name}.h5", program.new_generator)
     inputs = evaluation_inputs(generator, 2000, seed=1)
-    classifier = classifier_for(train_part, MNIST, folder, may_train=False)
+    classifier = classifier_for(train_part, folder, may_train=False)
     _, predicted = classifier.predict(generate(generator, inputs))
     report = json.loads((PRETRAINED / name / "evaluation.json").read_text())
     return inputs, predicted, report["generated"]
@@ -60,7 +59,7 @@ def test_its_files_describe_one_run(train_part, name):
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == list(range(config["flags"]["train_steps"]))
     assert config["flags"]["seed"] == 0
-    assert config["data_sha256"] == report["data_sha256"] == checksum(*train_part)
+    assert config["data_sha256"] == report["data_sha256"] == train_part.sha256
     assert report["generator"] == f"pretrained/{name}.h5"
     best = folder / "best.json"  # of a generator that is not the last one
     drawn = json.loads(best.read_text())["steps"] if best.exists() else len(steps)

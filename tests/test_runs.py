@@ -15,9 +15,15 @@ import dcgan_mnist
 from common import device
 from common.data import MNIST
 from common.errors import UserError
+from common.runs.folder import RunFolder
+from common.runs.workers import Workers
 from common.training.start import start_run
 from conftest import ROOT, contents
 from processes import HANG_SECONDS, spawn
+
+
+def started_run(options):
+    return start_run(RunFolder(options.outdir / "dcgan_mnist"), Workers(), options)
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def start(tmp_path, small_data):
             data_flags = [f"--data={tmp_path / data}"] if data else []
             flags = [f"--outdir={tmp_path / 'runs'}", *data_flags, *flags]
             options = dcgan_mnist.PROGRAM.options(flags)
-            return opened.enter_context(start_run("dcgan_mnist", options))
+            return opened.enter_context(started_run(options))
 
         yield open_run
 
@@ -232,7 +238,7 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
 
 
 def train_until_killed(*flags):
-    with start_run("dcgan_mnist", dcgan_mnist.PROGRAM.options(flags)):
+    with started_run(dcgan_mnist.PROGRAM.options(flags)):
         print("locked", flush=True)
         time.sleep(HANG_SECONDS)
 

@@ -4,6 +4,7 @@ Importing this package alone takes no time, so that a command line is read at on
 """
 
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 MNIST = PROJECT / "data" / "mnist.npz"
@@ -12,6 +13,11 @@ MNIST = PROJECT / "data" / "mnist.npz"
 MAX_PIXELS = 2**16
 # The numbers of classes that labels may have.
 MIN_LABELS, MAX_LABELS = 2, 1000
+
+
+def num_classes(labels: Any) -> int:
+    """The number of classes of the labels of a training part, integers of shape (N,)."""
+    return int(labels.max()) + 1
 
 
 def name_of(path: Path) -> str:

@@ -1,15 +1,16 @@
 """Data sets: what their arrays mean, whatever form they come in."""
 
+import dataclasses
+import functools
 import hashlib
 import math
 import re
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from common.data import MAX_LABELS, MIN_LABELS, MNIST
+from common.data import MAX_LABELS, MIN_LABELS, MNIST, num_classes
 from common.data.readers import FORMATS, Arrays, Range, check_size, find_arrays, resized
 from common.errors import UserError
 
@@ -22,18 +23,54 @@ _EXPECTED = {
 _FEW_IMAGES = 3
 
 
-class DataSet(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataSet:
     """One part of a data set.
 
     Attributes:
+        path: Where it comes from.
         images: Grey images, uint8 of shape (N, size, size), 0 to 255, `size` a multiple of 4.
         labels: Their classes, int64 of shape (N,), from 0; None if there are none.
         names: The names of the classes; empty if they are called 0, 1, 2 and so on.
+        has_test: Whether there is a test part with labels.
+        resized_to: The side that images were cropped and resized to; None if they were not.
     """
 
+    path: Path
     images: np.ndarray
     labels: np.ndarray | None
     names: list[str]
+    has_test: bool
+    resized_to: int | None
+
+    @property
+    def image_size(self) -> int:
+        """The side of the square images."""
+        return self.images.shape[1]
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes; 0 without labels."""
+        return 0 if self.labels is None else num_classes(self.labels)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """The `checksum` of images and labels."""
+        return checksum(self.images, self.labels)
+
+    def __str__(self) -> str:
+        """What it holds, in one line.
+
+        mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images
+        """
+        count, height, width = self.images.shape
+        line = f"{self.path.resolve().name}: {count:,} images of {height} x {width} pixels"
+        if self.labels is None:
+            return line
+        sizes = np.bincount(self.labels)
+        fewest, most = sizes.min(), sizes.max()
+        share = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        return f"{line}, {len(sizes):,} classes of {share} images"
 
 
 def load_dataset(
@@ -59,6 +96,7 @@ def load_dataset(
     """
     arrays = find_arrays(path, image_size)
     images = _images(arrays, part, path, image_size)
+    has_test = {"x_test", "y_test"} <= arrays.keys()
     try:
         labels = _labels(arrays, part, path, len(images))
         of_train = labels if part == "train" else _labels(arrays, "train", path)
@@ -66,46 +104,26 @@ def load_dataset(
     except UserError:
         if needs_labels:
             raise
-        return DataSet(images, None, [])
+        return DataSet(path, images, None, [], has_test, image_size)
     if part == "train" and needs_labels:
         _describe(names, numbers, path)
-    return DataSet(images, numbers, names)
+    return DataSet(path, images, numbers, names, has_test, image_size)
 
 
 def load_data(
     path: Path = MNIST, part: str = "train", image_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images and labels of `load_dataset`."""
-    images, labels, _ = load_dataset(path, part, image_size)
-    assert labels is not None
-    return images, labels
-
-
-def load_images(path: Path, image_size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    """The same of the training part for a GAN without labels, where they may be None."""
-    return load_dataset(path, image_size=image_size, needs_labels=False)[:2]
-
-
-def described(path: Path, images: np.ndarray, labels: np.ndarray | None) -> str:
-    """What a data set holds, in one line.
-
-    mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images
-    """
-    count, height, width = images.shape
-    line = f"{path.resolve().name}: {count:,} images of {height} x {width} pixels"
-    if labels is None:
-        return line
-    sizes = np.bincount(labels)
-    fewest, most = sizes.min(), sizes.max()
-    share = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-    return f"{line}, {len(sizes):,} classes of {share} images"
+    data = load_dataset(path, part, image_size)
+    assert data.labels is not None
+    return data.images, data.labels
 
 
 def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
     """The SHA-256 sum of a data set's training part, which does not depend on its form.
 
     Args:
-        images: uint8 of shape (N, size, size), as from `load_data`.
+        images: uint8 of shape (N, size, size).
         labels: int64 of shape (N,); None if there are none.
     """
     content = hashlib.sha256(str(images.shape).encode())
@@ -276,7 +294,7 @@ def _describe(names: list[str], labels: np.ndarray, path: Path) -> None:
         table = [f"{i} is {name}" for i, name in enumerate(names)]
         shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
         print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
-    count, classes = len(labels), int(labels.max()) + 1
+    count, classes = len(labels), num_classes(labels)
     if count < _FEW_IMAGES * classes:
         _warn(
             f"the {count:,} images of {path} are of {classes:,} classes: see whether their "

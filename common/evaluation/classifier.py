@@ -14,13 +14,13 @@ import numpy as np
 from keras import layers
 
 from common.cli import CommandParser
-from common.data import MNIST
-from common.data.dataset import checksum, load_data
+from common.data import MNIST, num_classes
+from common.data.dataset import DataSet, load_dataset
 from common.device import seed_everything
 from common.errors import UserError
 from common.evaluation.metrics import digit_accuracy
 from common.files import check_writable, packed, refuse_to_replace, unpacked, write_file
-from common.gan.batches import num_classes, scaled
+from common.gan.batches import scaled
 from common.options import path, seed_number
 
 COMMAND = "python -m common.evaluation.classifier"
@@ -30,9 +30,6 @@ SEED = 0
 EPOCHS, TRAIN_BATCH_SIZE = 8, 128
 # Images classified at a time, to limit memory.
 _BATCH_SIZE = 500
-
-# The images and labels of one part of a data set, from `load_data`.
-Part = tuple[np.ndarray, np.ndarray]
 
 
 class Classifier:
@@ -118,20 +115,16 @@ def train_classifier(
     return classifier
 
 
-def classifier_for(
-    train_part: Part, data: Path, outdir: Path, may_train: bool = True
-) -> Classifier:
+def classifier_for(data: DataSet, outdir: Path, may_train: bool = True) -> Classifier:
     """Returns the classifier of a data set: the included one, one made earlier, or a new one.
 
     Args:
-        train_part: The training images and labels of the data set.
-        data: Its path, for messages.
+        data: The training part of the data set, with labels.
         outdir: The folder of classifiers made earlier, and for a new one.
         may_train: Whether a new one may be trained, which takes minutes on a CPU.
     """
-    data_sha256 = checksum(*train_part)
     for folder in (MNIST.parent, outdir):
-        file = _file_in(folder, data_sha256)
+        file = _file_in(folder, data.sha256)
         if file.exists():
             weights = [*unpacked(file.read_bytes()).values()]
             classifier = Classifier(len(weights[-1]))
@@ -139,22 +132,23 @@ def classifier_for(
             return classifier
     if not may_train:
         raise UserError(
-            f"there is no classifier for {data} in {outdir} yet: make one first, with {COMMAND} "
-            "and the same --data, --image-size and --outdir"
+            f"there is no classifier for {data.path} in {outdir} yet: make one first, with "
+            f"{COMMAND} and the same --data, --image-size and --outdir"
         )
-    return make_classifier(train_part, data, outdir)
+    return make_classifier(data, outdir)
 
 
 def make_classifier(
-    train_part: Part, data: Path, outdir: Path, seed: int = SEED, overwrite: bool = False
+    data: DataSet, outdir: Path, seed: int = SEED, overwrite: bool = False
 ) -> Classifier:
     """Trains the classifier of a data set, and keeps it in `outdir`."""
-    file = _file_in(outdir, checksum(*train_part))
+    assert data.labels is not None
+    file = _file_in(outdir, data.sha256)
     if not overwrite:
         refuse_to_replace(file, "--outdir")
     check_writable(file)
-    print(f"training a classifier on {data}, to be kept as {file}", flush=True)
-    classifier = train_classifier(*train_part, seed)
+    print(f"training a classifier on {data.path}, to be kept as {file}", flush=True)
+    classifier = train_classifier(data.images, data.labels, seed)
     weights = {str(i): weight for i, weight in enumerate(classifier.model.get_weights())}
     write_file(file, packed(weights))
     return classifier
@@ -181,14 +175,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(data=MNIST, image_size=None, seed=SEED, outdir=Path(), overwrite=False)
     options = parser.parse_args(argv)
     with parser.one_line_errors():
-        train_part = load_data(options.data, image_size=options.image_size)
-        x_test, y_test = load_data(options.data, "test", options.image_size)
-        classifier = make_classifier(
-            train_part, options.data, options.outdir, options.seed, options.overwrite
-        )
-        _, predicted = classifier.predict(scaled(x_test))
-        share = digit_accuracy(predicted, y_test)
-        print(f"it reads {share:.2%} of the {len(x_test)} test images correctly")
+        data = load_dataset(options.data, "train", options.image_size)
+        test = load_dataset(options.data, "test", options.image_size)
+        print(data, flush=True)
+        classifier = make_classifier(data, options.outdir, options.seed, options.overwrite)
+        _, predicted = classifier.predict(scaled(test.images))
+        assert test.labels is not None
+        share = digit_accuracy(predicted, test.labels)
+        print(f"it reads {share:.2%} of the {len(test.images)} test images correctly")
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ are they the requested ones? Are they copies of training images?
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 from common.data import name_of
-from common.data.dataset import checksum, load_data
+from common.data.dataset import DataSet, load_dataset
 from common.device import seed_everything
 from common.errors import UserError
-from common.evaluation.classifier import Classifier, Part, classifier_for
+from common.evaluation.classifier import Classifier, classifier_for
 from common.evaluation.metrics import (
     K,
     digit_accuracy,
@@ -25,7 +26,7 @@ from common.evaluation.metrics import (
 )
 from common.evaluation.report import plot_report, table
 from common.files import check_writable, new_file, write_file
-from common.gan.batches import LatentSampler, check_finite, generate, labels_of, num_classes, scaled
+from common.gan.batches import LatentSampler, check_finite, generate, labels_of, scaled
 from common.images import resolve_show, show_picture
 from common.options import MIN_SAMPLES, Options
 
@@ -42,19 +43,20 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)
     show = resolve_show(options.show)
-    train_part = load_data(options.data, image_size=options.image_size)
-    evaluator = make_evaluator(generator, options, train_part)
+    data = load_dataset(options.data, "train", options.image_size)
+    print(data, flush=True)
+    evaluator = make_evaluator(generator, data, options.outdir)
     seed_everything(options.seed)
     inputs = evaluation_inputs(generator, options.samples or SAMPLES, options.seed)
     images = generate(generator, inputs)
     check_finite(images, options.generator)
     metrics, pairs, distances = evaluate(
-        evaluator, train_part[0], images, labels_of(inputs), options.seed
+        evaluator, data.images, images, labels_of(inputs), options.seed
     )
     report = {
         "generator": str(options.generator),
         "data": name_of(options.data),
-        "data_sha256": checksum(*train_part),
+        "data_sha256": data.sha256,
         "seed": options.seed,
     } | metrics
 
@@ -126,36 +128,34 @@ class Evaluator:
 
 
 def make_evaluator(
-    generator: keras.Model, options: Options, train_part: Part, may_train: bool = True
+    generator: keras.Model, data: DataSet, outdir: Path, may_train: bool = True
 ) -> Evaluator:
     """Returns the evaluator of a data set, for a generator that draws such images.
 
-    The options name the data set and the folder of its classifier. `train_part` and `may_train` are
-    those of `classifier_for`.
+    The other arguments are those of `classifier_for`.
     """
-    data = options.data
-    images, labels = load_data(data, "test", options.image_size)
+    test = load_dataset(data.path, "test", data.resized_to)
+    assert test.labels is not None
     drawn = generator.outputs[0].shape[1]
-    for part, size in {"training": train_part[0].shape[1], "test": images.shape[1]}.items():
+    for part, size in {"training": data.image_size, "test": test.image_size}.items():
         if size != drawn:
             raise UserError(
-                f"argument --data: the {part} images of {data} have {size} x {size} pixels, and "
-                f"the generator draws {drawn} x {drawn}: give the data set that it was trained on, "
-                f"or add --image-size {drawn}"
+                f"argument --data: the {part} images of {data.path} have {size} x {size} pixels, "
+                f"and the generator draws {drawn} x {drawn}: give the data set that it was trained "
+                f"on, or add --image-size {drawn}"
             )
-    if len(images) < MIN_SAMPLES:
+    if len(test.images) < MIN_SAMPLES:
         raise UserError(
-            f"argument --data: {data} has {len(images)} test images, an evaluation needs at least "
-            f"{MIN_SAMPLES}: add more, or leave evaluations out (--evaluate-interval 0)"
+            f"argument --data: {data.path} has {len(test.images)} test images, an evaluation needs "
+            f"at least {MIN_SAMPLES}: add more, or leave evaluations out (--evaluate-interval 0)"
         )
-    classes, num_labels = num_classes(train_part[1]), LatentSampler.of(generator).num_labels
-    if num_labels not in (0, classes):
+    num_labels = LatentSampler.of(generator).num_labels
+    if num_labels not in (0, data.num_labels):
         raise UserError(
-            f"argument --data: {data} has {classes} classes, and the generator draws "
+            f"argument --data: {data.path} has {data.num_labels} classes, and the generator draws "
             f"{num_labels}: give the data set that it was trained on"
         )
-    classifier = classifier_for(train_part, data, options.outdir, may_train)
-    return Evaluator(classifier, images, labels)
+    return Evaluator(classifier_for(data, outdir, may_train), test.images, test.labels)
 
 
 def evaluate(

@@ -9,16 +9,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from common.data import num_classes
 from common.errors import UserError
 from common.gan.models import lowest_pixel
 
 # Images generated at a time, to limit memory.
 _BATCH_SIZE = 250
-
-
-def num_classes(labels: np.ndarray) -> int:
-    """The number of classes of the labels of a training part."""
-    return int(labels.max()) + 1
 
 
 def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:

@@ -5,17 +5,16 @@ import dataclasses
 import json
 import platform
 import subprocess
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.data.dataset import DataSet
 from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.gan.batches import num_classes
 from common.options import Options, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
@@ -31,18 +30,14 @@ class Run:
         folder: Where its files go. Only the chief uses it.
         options: The options of this run, complete.
         workers: The processes that take its steps together.
-        data_sha256: The checksum of its training data.
-        x_train: The training images, uint8 of shape (N, size, size).
-        y_train: Their labels, int64 of shape (N,); None if a GAN without labels has none.
+        data: Its training data.
         rng: Draws all of its noise, labels and batches.
     """
 
     folder: RunFolder
     options: Options
     workers: Workers
-    data_sha256: str
-    x_train: np.ndarray
-    y_train: np.ndarray | None
+    data: DataSet
     rng: np.random.Generator
 
     @property
@@ -53,42 +48,50 @@ class Run:
     @property
     def image_size(self) -> int:
         """The side of the square images."""
-        return self.x_train.shape[1]
+        return self.data.image_size
 
     @property
     def num_labels(self) -> int:
-        """The number of classes of the data set, for a GAN with labels."""
-        assert self.y_train is not None
-        return num_classes(self.y_train)
+        """The number of classes of the data set; 0 if it has no labels."""
+        return self.data.num_labels
 
     def begin(self) -> None:
         """Makes the folder this run's own, once the run has shown that it can take a step."""
-        earlier = []
+        now, earlier = environment(), []
         if self.options.resume:
-            with suppress(OSError, ValueError, KeyError):
-                before = json.loads(self.folder.config.read_bytes())
-                environment = {name: before[name] for name in ("versions", "device", "git_commit")}
-                earlier = [*before["earlier"], environment]
+            _, before = read_config(self.folder)
+            earlier = [*before["earlier"], {name: before[name] for name in now}]
         elif self.options.overwrite:
             self.folder.clear()
         config = {
             "flags": self.options.of_the_run(),
-            "data_sha256": self.data_sha256,
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in _PACKAGES},
-            "device": device_name(),
-            "git_commit": _git_commit(),
+            "data_sha256": self.data.sha256,
+            **({"class_names": self.data.names} if self.data.names else {}),
+            **now,
             "command": self.options.typed(),
             "earlier": earlier,  # the environments of the steps before it was resumed
         }
         write_file(self.folder.config, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def read_config(folder: RunFolder) -> tuple[dict[str, Any], str]:
-    """What the run in a folder was started with: its flags, and the checksum of its data."""
+def environment() -> dict[str, Any]:
+    """What the numbers of a run depend on, apart from its flags and its data."""
+    versions = {package: version(package) for package in _PACKAGES}
+    return {
+        "versions": {"python": platform.python_version()} | versions,
+        "device": device_name(),
+        "git_commit": _git_commit(),
+    }
+
+
+def read_config(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the run in a folder was started with: its flags, and the whole of config.json."""
     try:
         config = json.loads(folder.config.read_bytes())
-        return restored_flags(config["flags"]), config["data_sha256"]
+        missing = {"data_sha256", "earlier", *environment()} - config.keys()
+        if missing:
+            raise KeyError(*missing)
+        return restored_flags(config["flags"]), config
     except FileNotFoundError:
         if folder.checkpoints.files():
             raise UserError(

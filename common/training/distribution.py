@@ -26,7 +26,7 @@ def join(strategy_name: str, devices: list[str] | None, timeout: int) -> Workers
     """Sets the strategy for models built afterwards.
 
     Args:
-        strategy_name: "mirrored" or "multiworker".
+        strategy_name: One of `options.STRATEGIES`.
         devices: For "mirrored": names such as "GPU:0"; None for all GPUs.
         timeout: For "multiworker": seconds to wait for other workers.
 
@@ -35,6 +35,8 @@ def join(strategy_name: str, devices: list[str] | None, timeout: int) -> Workers
         arrived.
     """
     workers = Workers()
+    if strategy_name == "none":
+        return workers
     if strategy_name == "mirrored":
         strategy = _mirrored(devices)
         names = [device.split("device:")[-1] for device in strategy.extended.worker_devices]

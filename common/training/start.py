@@ -3,25 +3,18 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
-
-from common.data.dataset import checksum, load_data, load_images
-from common.device import faster_flags, prepare_device, seed_everything, silence, unused_gpu
+from common.data.dataset import DataSet, load_dataset
+from common.device import faster_flags, prepare_device, seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.options import FLAGS, Options, fixed, named, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.run import Run, read_config
 from common.runs.workers import Workers
-from common.training.distribution import join
-
-# Images, and labels where there are any.
-Data = tuple[np.ndarray, np.ndarray | None]
-Load = Callable[..., Data]
 
 # Steps from one evaluation to the next on data whose classifier comes with the programs: they take
 # less than 1% of a run.
@@ -29,69 +22,56 @@ EVALUATE_INTERVAL = 2500
 
 
 @contextmanager
-def start_run(name: str, options: Options, conditional: bool = False) -> Iterator[Run]:
+def start_run(
+    folder: RunFolder, workers: Workers, options: Options, needs_labels: bool = False
+) -> Iterator[Run]:
     """Prepares a training. In this context no other process can write to its folder.
 
     Args:
-        name: The name of the model; it names the folder and the generator's file.
+        folder: The run's folder.
+        workers: Those that take its steps together.
         options: The options of the command. With `resume`, the run in the folder is resumed, and
             flags that were not given are those that it was started with.
-        conditional: Whether the GAN takes labels. Without, a data set needs none.
+        needs_labels: Whether the GAN takes labels. Without, a data set needs none.
     """
-    if options.quiet:
-        silence()
-    unused = unused_gpu()  # first, because what follows may refuse to go on without one
-    if unused:
-        print(f"warning: {unused}", file=sys.stderr)
-    # Models belong to a strategy from the start: it is set before they are built.
-    workers = _join_workers(options)
-    load = load_data if conditional else load_images
-    folder = RunFolder(options.outdir / name)
     with folder.locked() if workers.is_chief else nullcontext():
         if workers.is_chief:
-            options, data, data_sha256 = _begun(folder, options, load)
-            message = {"flags": options.of_the_run(), "data_sha256": data_sha256}
+            options, data = _begun(folder, options, needs_labels)
+            message = {"flags": options.of_the_run(), "data_sha256": data.sha256}
             workers.from_chief(json.dumps(message | {"resume": options.resume}).encode())
         else:
-            message = json.loads(workers.from_chief(b""))
-            options, data, data_sha256 = _following(options, message, load)
+            options, data = _following(json.loads(workers.from_chief(b"")), options, needs_labels)
+        print(data, flush=True)
         prepare_device(options.precision, options.xla, options.batch_size)
-        _print_faster_flags(options)
         rng = seed_everything(options.seed)
-        yield Run(folder, options, workers, data_sha256, *data, rng)
+        _print_faster_flags(options)
+        yield Run(folder, options, workers, data, rng)
 
 
-def _join_workers(options: Options) -> Workers:
-    """Sets the strategy for models built afterwards; returns the workers that take part."""
-    if options.strategy == "none":
-        return Workers()
-    workers = join(options.strategy, options.devices, options.worker_timeout)
-    if not workers.is_chief:
-        silence()
-    return workers
-
-
-def _begun(folder: RunFolder, options: Options, load: Load) -> tuple[Options, Data, str]:
-    """The options, the data and its checksum, of a new run or of the one to resume."""
-    expected = None
+def _begun(folder: RunFolder, options: Options, needs_labels: bool) -> tuple[Options, DataSet]:
+    """The options and the data of a new run, or of the one to resume."""
+    config: dict[str, Any] = {}
     if options.resume:
-        flags, expected = read_config(folder)
+        flags, config = read_config(folder)
         options = options.completed_by(flags)
         _check_resumable(folder, options, flags)
+        if not options.data.exists():
+            raise UserError(
+                f"argument --data: {options.data}, with which the run in {folder} was started, "
+                "does not exist: give --data and the path of the same data here"
+            )
     elif not options.overwrite:
         folder.refuse_to_overwrite()
-    data = load(options.data, image_size=options.image_size)
-    data_sha256 = checksum(*data)
-    if expected not in (None, data_sha256):
+    data = load_dataset(options.data, "train", options.image_size, needs_labels)
+    if config and config["data_sha256"] != data.sha256:
         raise UserError(
             f"argument --data: {options.data} is not what the run in {folder} was started with: "
             "give that, or another --outdir"
         )
     if options.evaluate_interval is None:
-        known = ships_for(data_sha256) and _has_test_part(options)
-        interval = EVALUATE_INTERVAL if known else 0
+        interval = EVALUATE_INTERVAL if data.has_test and ships_for(data.sha256) else 0
         options = dataclasses.replace(options, evaluate_interval=interval)
-    return options, data, data_sha256
+    return options, data
 
 
 def _check_resumable(folder: RunFolder, options: Options, flags: dict[str, Any]) -> None:
@@ -118,15 +98,9 @@ def _check_resumable(folder: RunFolder, options: Options, flags: dict[str, Any])
         )
 
 
-def _has_test_part(options: Options) -> bool:
-    try:
-        load_data(options.data, "test", options.image_size)
-    except UserError:
-        return False
-    return True
-
-
-def _following(options: Options, message: dict[str, Any], load: Load) -> tuple[Options, Data, str]:
+def _following(
+    message: dict[str, Any], options: Options, needs_labels: bool
+) -> tuple[Options, DataSet]:
     """The same for a worker that is not the chief: the chief's, except where its data is."""
     flags, resume = restored_flags(message["flags"]), message["resume"]
     if resume != options.resume:
@@ -135,8 +109,8 @@ def _following(options: Options, message: dict[str, Any], load: Load) -> tuple[O
     path = flags["data"]
     if "data" in options.given or not path.exists():
         path = options.data
-    data = load(path, image_size=flags["image_size"])
-    if checksum(*data) != message["data_sha256"]:
+    data = load_dataset(path, "train", flags["image_size"], needs_labels)
+    if data.sha256 != message["data_sha256"]:
         raise UserError(
             f"argument --data: {path} is not the data set that the chief trains on: give all "
             "workers the same"
@@ -150,8 +124,7 @@ def _following(options: Options, message: dict[str, Any], load: Load) -> tuple[O
                 file=sys.stderr,
             )
     given = own | {"data": path, "resume": resume}
-    options = dataclasses.replace(options, given=given).completed_by(flags)
-    return options, data, message["data_sha256"]
+    return dataclasses.replace(options, given=given).completed_by(flags), data
 
 
 def _print_faster_flags(options: Options) -> None:
@@ -160,4 +133,5 @@ def _print_faster_flags(options: Options) -> None:
     faster = faster_flags()
     if faster and not chosen:
         flags, share = faster
-        print(f"{flags} takes about {share:.0%} of the time here (see README, Speed)", flush=True)
+        takes = f"takes about {share:.0%} of the time here" if share else "is the fast way here"
+        print(f"{flags} {takes} (see README, Speed)", flush=True)

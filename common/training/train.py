@@ -55,8 +55,10 @@ def train(
     options, workers = run.options, run.workers
     with ExitStack() as stack:
         show = workers.is_chief and resolve_show(options.show)
-        labels = run.y_train if LatentSampler.of(models[0]).conditional else None
-        real = RealImages(run.x_train, labels, lowest_pixel(models[0]))
+        labels = None
+        if LatentSampler.of(models[0]).conditional:
+            labels, models[0].class_names = run.data.labels, run.data.names
+        real = RealImages(run.data.images, labels, lowest_pixel(models[0]))
         step = make_step(models, real, run.rng, options)
         state = TrainingState(step, noise_input)
         if options.resume:
@@ -148,15 +150,14 @@ def _keep_best(state: TrainingState, run: Run) -> list[KeepBest]:
     options = run.options
     if not options.evaluate_interval:
         return []
-    if run.y_train is None:
+    if run.data.labels is None:
         raise UserError(
             f"argument --evaluate-interval: {options.data} has no labels, from which the "
             "classifier of an evaluation learns: add them, or give --evaluate-interval 0"
         )
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
-    train_part = (run.x_train, run.y_train)
-    evaluator = make_evaluator(state.step.generator, options, train_part, may_train)
+    evaluator = make_evaluator(state.step.generator, run.data, options.outdir, may_train)
     if evaluator.warning:
         print(f"warning: {evaluator.warning}", file=sys.stderr)
     return [KeepBest(state, evaluator, run.folder.best, options.evaluate_interval, options.seed)]
