@@ -120,7 +120,7 @@ def build_and_train_models(run: Run) -> None:
 
     # the sample grids show images of the same noise, each digit in turn
     noise_input = LatentSampler.of(generator).draw_in_turn(run.rng, 16)
-    print(run.name, "Labels for generated images: ", noise_input[1].argmax(axis=1))
+    print(run.name, "Labels for generated images: ", run.named(noise_input[1].argmax(axis=1)))
     train((generator, discriminator, adversarial), noise_input, run)
 
 

@@ -138,13 +138,6 @@ def file_named(*suffixes: str) -> Callable[[str], Path]:
     return parse
 
 
-def digits(text: str) -> str:
-    """The type of a class, or of several classes of one digit each in one word."""
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} given, a digit or several expected")
-    return text
-
-
 def device_names(text: str) -> list[str]:
     """The type of a list of different devices of one kind."""
     names = text.upper().split(",")
@@ -205,10 +198,11 @@ class Options:
     export: Path | None = flag(None, file_named(".html", ".keras", ".onnx", ""), "FILE", EXPORT,
         "write the generator in another format: .html, a page that draws in any browser, .keras, "
         ".onnx, or, without a suffix, a folder with a TensorFlow SavedModel")
-    digit: list[str] | None = flag(None, digits, "DIGIT", SAMPLE,
+    digit: list[str] | None = flag(None, str, "DIGIT", SAMPLE,
         "the digit to draw; or several, in this order in each row of the picture: 0 1 2, or in "
-        "one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to digit "
-        "(default: random ones)", short="-d", nargs="+", conditional=True)
+        "one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to digit; classes "
+        "of other data have the names they had there (default: random ones)",
+        short="-d", nargs="+", conditional=True)
 
     # training
     train_steps: int = flag(40000, count, "N", TRAIN,

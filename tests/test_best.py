@@ -25,7 +25,7 @@ from common.runs.folder import RunFolder
 from common.runs.history import best_step
 from common.training.callbacks import best
 from common.training.callbacks.best import KeepBest
-from common.training.train import _print_best
+from common.training.train import _print_generator
 from conftest import ROOT, Gan, randomized
 
 SEED = 7
@@ -186,8 +186,12 @@ OF_5000 = "(Frechet distance 1.5 of 5,000 images"
 def test_the_last_line_of_a_run(gan, capsys, distances, line):
     """Of a stopped run, of one that ends with its best generator, and of one that does not."""
     _, _, run = gan.built(8)
-    _print_best(run, {})
+    _print_generator(run, 2000, {})
     assert capsys.readouterr().out == ""
-    _print_best(run, {steps: {"frechet_distance": x} for steps, x in distances.items()})
+    _print_generator(run, 40000, {})
+    last = f"generator: {run.folder.generator}, the last one (without evaluations). Draw with it: "
+    assert capsys.readouterr().out.startswith(last)
+    evaluations = {steps: {"frechet_distance": x} for steps, x in distances.items()}
+    _print_generator(run, max(2000, *distances), evaluations)
     expected = line.format(best=run.folder.best, last=run.folder.generator)
     assert capsys.readouterr().out.startswith(f"{expected} Draw with it: python cgan_mnist.py ")

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import json
 import importlib
 import re
 import resource
@@ -72,7 +73,8 @@ def test_training_prints_what_the_chapter_prints(trained):
     assert evaluation.startswith("after 3 steps: frechet distance ")
     assert best.startswith(f"best generator: {name}.h5, the last one (Frechet distance ")
     draw = shlex.join([sys.executable, f"{ROOT / name}.py", f"--generator={name}.h5"])
-    assert best.endswith(f"of 5,000 images). Draw with it: {draw}")
+    early = "digits of MNIST can be read after about 1,500 steps"
+    assert best.endswith(f"of 5,000 images; {early}). Draw with it: {draw}")
 
 
 def test_training_writes_what_the_chapter_writes(trained):
@@ -165,13 +167,31 @@ def test_asking_for_an_8_from_a_generator_of_keras_2(tmp_path):
 
 
 def test_own_data(tmp_path, small_data):
-    """Other images and other classes than MNIST's, to the end."""
+    """Other images and other classes than MNIST's, to the end; classes keep their names."""
     images, _ = small_data
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(40) % 3)
+    names = np.array(["circle", "cross", "½ / 3"])
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=names[np.arange(40) % 3])
     flags = ["--data=set.npz", "--train-steps=2", "--batch-size=100", "--seed=0"]
     status, out, err = run(tmp_path, "cgan_mnist", *flags)
     assert status == 0, err
-    assert "images:  [0 1 2 0 1 2 0 1 2 0 1 2 0 1 2 0]" in out
+    assert "set.npz: 40 images of 8 x 8 pixels, 3 classes of 13 to 14 images\n" in out
+    assert "images:  ['circle' 'cross' '½ / 3' 'circle' 'cross'" in out
+    *_, last = out.splitlines()
+    assert last.startswith("generator: cgan_mnist.h5, the last one (without evaluations; digits")
+    assert last.endswith("cgan_mnist.py --generator=cgan_mnist.h5")
+    config = json.loads((tmp_path / "cgan_mnist" / "config.json").read_text())
+    assert config["class_names"] == [*names]
+
+    draw = ["--generator=cgan_mnist.h5", "--samples=4", "--seed=3", "--digit"]
+    status, out, err = run(tmp_path, "cgan_mnist", *draw, "½ / 3", "1")
+    assert (status, err) == (0, "")
+    assert out == (
+        "written to test_outputs/½_3-1.png\n"
+        "test_outputs Labels for generated images:  ['½ / 3' 'cross' '½ / 3' 'cross']\n"
+    )
+    status, _, err = run(tmp_path, "cgan_mnist", *draw, "square")
+    assert status == 2
+    assert "square given, expected a class that cgan_mnist.h5 draws: circle, cross, ½ / 3" in err
 
 
 def test_a_mistake_costs_one_line(tmp_path):

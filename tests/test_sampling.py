@@ -57,6 +57,17 @@ def test_a_number_may_be_a_class():
     np.testing.assert_array_equal(classes_of(["20", "99"], 26), [20, 9, 9])
 
 
+def test_classes_with_names():
+    """A number is one where names are none; where they are, it is a name."""
+    named = ["circle", "cross", "7"]
+    np.testing.assert_array_equal(classes_of(["cross", "0", "7", "2"], 3, named), [1, 0, 2, 2])
+    numbers = ["1", "2", "10"]
+    np.testing.assert_array_equal(classes_of(["10", "1"], 3, numbers), [2, 0])
+    for text in ("0", "12"):
+        with pytest.raises(UserError, match=f"{text} given, expected a class that .*: 1, 2, 10"):
+            classes_of([text], 3, numbers)
+
+
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (5, 3), (16, 4), (17, 5), (10_000, 100)])
 def test_any_number_in_a_near_square(count, columns):
     found = chosen(count=count)

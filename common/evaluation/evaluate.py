@@ -58,6 +58,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
         "data": name_of(options.data),
         "data_sha256": data.sha256,
         "seed": options.seed,
+        **({"class_names": data.names} if data.names else {}),
     } | metrics
 
     print(table(report))

@@ -11,6 +11,8 @@ from common.images import DPI, image_grid
 
 # More classes than this are not listed one by one.
 _MAX_LISTED = 20
+# More characters of a class's name than this are cut off.
+_LONGEST_NAME = 12
 
 
 def table(report: dict[str, Any]) -> str:
@@ -52,9 +54,11 @@ def table(report: dict[str, Any]) -> str:
             f"asked for (test images: {accuracy:.2%})"
         )
     if len(rows["share"]) <= _MAX_LISTED:
-        lines.append(f"{'class':16}" + "".join(f"{i:>7}" for i in range(len(rows["share"]))))
+        classes = _classes(report)
+        width = max(7, 2 + max(map(len, classes)))
+        lines.append(f"{'class':16}" + "".join(f"{name:>{width}}" for name in classes))
         for name, values in rows.items():
-            lines.append(f"{name:16}" + "".join(f"{value:>7.1%}" for value in values))
+            lines.append(f"{name:16}" + "".join(f"{value:>{width}.1%}" for value in values))
         lines.append("")
     warning = [f"Warning: {report['warning']}"] if report["warning"] else []
     return "\n".join([*lines, last, *warning])
@@ -63,6 +67,17 @@ def table(report: dict[str, Any]) -> str:
 def _shares(metrics: dict[str, float]) -> list[float]:
     """The share of each class."""
     return [value for name, value in metrics.items() if name.startswith("share_of_")]
+
+
+def _classes(report: dict[str, Any]) -> list[str]:
+    """What the classes are called, not too long for a table."""
+    numbers = range(len(_shares(report["training"])))
+    return [str(name)[:_LONGEST_NAME] for name in report.get("class_names", numbers)]
+
+
+def _rotation(names: list[str]) -> int:
+    """Names longer than numbers are turned, to have room below an axis."""
+    return 90 if max(map(len, names)) > 2 else 0
 
 
 def plot_report(
@@ -97,7 +112,7 @@ def plot_report(
     _plot_shares(axes["shares"], report)
     _plot_distances(axes["distances"], distances)
     if "confusion" in axes:
-        _plot_confusion(axes["confusion"], np.array(report["confusion_matrix"]))
+        _plot_confusion(axes["confusion"], report)
     png = io.BytesIO()
     figure.savefig(png, format="png")
     return png.getvalue()
@@ -110,7 +125,8 @@ def _plot_shares(axes: Axes, report: dict[str, Any]) -> None:
         axes.bar(np.arange(len(shares)) + offset, shares * 100, 0.4, label=kind)
     axes.set(title="classes, as the classifier reads them", xlabel="class", ylabel="share (%)")
     if len(shares) <= _MAX_LISTED:
-        axes.set_xticks(range(len(shares)))
+        names = _classes(report)
+        axes.set_xticks(range(len(shares)), names, rotation=_rotation(names))
     axes.margins(y=0.2)  # for a legend above the bars
     axes.legend(loc="upper center", ncols=2, fontsize="small")
 
@@ -127,14 +143,17 @@ def _plot_distances(axes: Axes, distances: dict[str, np.ndarray]) -> None:
     axes.legend(loc="upper center", ncols=2, fontsize="small")
 
 
-def _plot_confusion(axes: Axes, matrix: np.ndarray) -> None:
+def _plot_confusion(axes: Axes, report: dict[str, Any]) -> None:
     """The share of each predicted class among the images of each requested class."""
+    matrix = np.array(report["confusion_matrix"])
     rows = matrix / matrix.sum(axis=1, keepdims=True).clip(1) * 100
     axes.imshow(rows, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
     axes.set(title="read as (%)", xlabel="read", ylabel="asked for")
     if len(rows) > _MAX_LISTED:
         return
-    axes.set(xticks=range(len(rows)), yticks=range(len(rows)))
+    names = _classes(report)
+    axes.set_xticks(range(len(rows)), names, rotation=_rotation(names))
+    axes.set_yticks(range(len(rows)), names)
     for (i, j), value in np.ndenumerate(rows):
         if round(value) > 0:
             style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": "x-small"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -82,6 +83,16 @@ def scaled(images: np.ndarray) -> np.ndarray:
         float32 of shape (N, size, size, 1) in [0, 1].
     """
     return RealImages(images).take(np.arange(len(images)))[0]
+
+
+def named(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """What classes are called: text of shape (count,), or the numbers themselves without names.
+
+    Args:
+        labels: Integers of shape (count,).
+        names: The names of all classes, or none.
+    """
+    return np.array(names)[labels] if names else labels
 
 
 class LatentSampler:

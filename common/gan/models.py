@@ -101,6 +101,14 @@ def copy_of(network: keras.Model, copied: Callable[[keras.Layer], keras.Layer]) 
     return copy
 
 
+def class_names(generator: keras.Model) -> list[str]:
+    """The names of a generator's classes; empty if they are called 0, 1, 2 and so on.
+
+    Who trains or loads a generator gives it these as an attribute, which its file keeps.
+    """
+    return list(getattr(generator, "class_names", []))
+
+
 def last_layer(generator: keras.Model) -> keras.Layer:
     """The layer that computes a generator's pixels; layers after it only move them."""
     layers = keras.layers

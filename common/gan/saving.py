@@ -18,7 +18,7 @@ from keras.src.legacy.saving import legacy_h5_format
 from common.errors import UserError, first_line
 from common.files import write_file
 from common.gan.batches import LatentSampler, check_finite
-from common.gan.models import copy_of, last_layer
+from common.gan.models import class_names, copy_of, last_layer
 
 # Builds a generator for an image size and a number of classes; a GAN without labels ignores the
 # latter.
@@ -30,6 +30,8 @@ _IMAGE_SIZE, _NUM_LABELS = 28, 10
 # Where HDF5 files have the weights of layers, apart from the states of optimizers and metrics; the
 # last one before TensorFlow 2.13.
 _GROUPS = ("model_weights", "layers", "_layer_checkpoint_dependencies")
+# Where a file has the names of the classes.
+_NAMES = "class_names"
 _ADVICE = (
     "give a file saved by its training, or draw with the program that saved this one, such as "
     "cgan_mnist.py if it takes labels, dcgan_mnist.py if not"
@@ -45,6 +47,7 @@ class _Stored(NamedTuple):
         suffix: The suffix by which Keras recognizes the layout of the HDF5 file.
         shapes: The shapes of all weights; layers of one class are in their order.
         config: The configuration of the model, parsed JSON; empty in a file of weights alone.
+        names: The names of the classes, if the file has any.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class _Stored(NamedTuple):
     suffix: str
     shapes: list[Shape]
     config: dict[str, Any]
+    names: list[str]
 
 
 def save_generator(generator: keras.Model, path: Path) -> None:
@@ -63,6 +67,9 @@ def save_generator(generator: keras.Model, path: Path) -> None:
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         legacy_h5_format.save_model_to_hdf5(in_float32(generator), file, include_optimizer=False)
+        names = [name.encode() for name in class_names(generator)]
+        if names:  # Keras ignores attributes that it does not know
+            legacy_h5_format.save_attributes_to_hdf5_group(file, _NAMES, names)
     write_file(path, content.getvalue())
 
 
@@ -98,6 +105,7 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     # weights can be finite and draw NaN all the same, as with a variance below zero
     inputs = LatentSampler.of(generator).draw(np.random.default_rng(0), 4)
     check_finite(generator(inputs, training=False).numpy(), path)
+    generator.class_names = stored.names
     return generator
 
 
@@ -108,9 +116,12 @@ def _stored_in(path: Path) -> _Stored:
     except OSError as error:
         raise UserError(f"generator {path} cannot be read: {first_line(error)}") from error
     config: str | bytes = b""
+    found: list[str] = []  # names of classes
     try:
         if hdf5.startswith(b"PK"):  # an archive
             with zipfile.ZipFile(io.BytesIO(hdf5)) as archive:
+                if f"{_NAMES}.json" in archive.namelist():
+                    found = json.loads(archive.read(f"{_NAMES}.json"))
                 hdf5, config = archive.read("model.weights.h5"), archive.read("config.json")
         with h5py.File(io.BytesIO(hdf5)) as file:
             weights = file[next((name for name in _GROUPS if name in file), "/")]
@@ -118,13 +129,15 @@ def _stored_in(path: Path) -> _Stored:
             layers = [weights[name] for name in names] or [weights]
             shapes = [shape for layer in layers for shape in _shapes_in(layer)]
             config = config or file.attrs.get("model_config", b"")
+            found += legacy_h5_format.load_attributes_from_hdf5_group(file, _NAMES)
         parsed = json.loads(config)["config"] if config else {}
     except Exception as error:  # other and damaged files can make zipfile and h5py raise any
         raise UserError(
             f"{path} is not a complete .h5 or .keras file of Keras ({first_line(error)}): give one "
             "saved by training"
         ) from error
-    return _Stored(path, hdf5, ".h5" if names else ".weights.h5", shapes, parsed)
+    suffix = ".h5" if names else ".weights.h5"
+    return _Stored(path, hdf5, suffix, shapes, parsed, found)
 
 
 def _shapes_in(group: h5py.Group) -> list[Shape]:

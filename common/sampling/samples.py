@@ -1,5 +1,7 @@
 """Drawing with a trained generator: which digits, from which noise, into which file."""
 
+import re
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +13,15 @@ from scipy.special import ndtr, ndtri
 from common.device import seed_everything
 from common.errors import UserError
 from common.files import check_writable, kind_of, new_file, packed, refuse_to_replace, write_file
-from common.gan.batches import LatentSampler, check_finite, generate, labels_of, one_hot
+from common.gan.batches import (
+    LatentSampler,
+    check_finite,
+    generate,
+    labels_of,
+    named,
+    one_hot,
+)
+from common.gan.models import class_names
 from common.images import (
     columns_of_square,
     image_grid,
@@ -38,27 +48,32 @@ class Samples(NamedTuple):
         noise_input: The generator's inputs, `[noise]` or `[noise, labels]`, as from
             `LatentSampler.draw`. Labels may lie between two classes.
         columns: The number of images in a row of the grid; each walk is a row.
+        names: The names of the classes, if they have any.
     """
 
     noise_input: list[np.ndarray]
     columns: int
+    names: Sequence[str] = ()
 
     @property
     def noise_class(self) -> np.ndarray | None:
-        """The labels, or the nearest ones: int64 of shape (count,); None without labels."""
-        return labels_of(self.noise_input)
+        """The classes, or the nearest ones, as `named` calls them; None without labels."""
+        labels = labels_of(self.noise_input)
+        return None if labels is None else named(labels, self.names)
 
 
 def draw_samples(generator: keras.Model, options: Options) -> Samples:
     """Draws the images that the user asks for into a file, and shows a picture if asked to."""
     rng, latent = seed_everything(options.seed), LatentSampler.of(generator)
-    classes = classes_of(options.digit or [], latent.num_labels, options.generator)
+    names = class_names(generator)
+    classes = classes_of(options.digit or [], latent.num_labels, names, options.generator)
     if options.interpolate is None:
         samples = choose(latent, rng, classes, options.samples)
     else:
         is_animation = options.output is not None and kind_of(options.output) == ".gif"
         steps = options.interpolate or (FRAMES if is_animation else STEPS)
         samples = walks(latent, rng, classes, options.samples or WALKS, steps)
+    samples = samples._replace(names=names)
 
     if options.output and not options.overwrite:
         refuse_to_replace(options.output, "--output")
@@ -75,25 +90,32 @@ def draw_samples(generator: keras.Model, options: Options) -> Samples:
     return samples
 
 
-def classes_of(digits: list[str], num_labels: int, generator: Path | None = None) -> np.ndarray:
+def classes_of(
+    digits: list[str], num_labels: int, names: Sequence[str] = (), generator: Path | None = None
+) -> np.ndarray:
     """The classes that `--digit` asks for, int64 of shape (classes,).
 
-    A number that is not a class is read digit by digit: with ten classes, 2026 is 2, 0, 2, 6.
-    Messages name the file of the generator.
+    A class is given by its name, or by its number unless the names are numbers themselves. Without
+    names, a number that is not a class is read digit by digit: with ten classes, 2026 is 2, 0, 2,
+    6. Messages name the file of the generator.
     """
+    numbers = {str(i): i for i in range(num_labels)}
+    called = {name: i for i, name in enumerate(names)}
+    if not all(name.isdecimal() for name in names):
+        called = numbers | called
+    called = called or numbers
     classes: list[int] = []
     for text in digits:
-        is_class = text in map(str, range(num_labels))
-        found = [int(text)] if is_class else [int(digit) for digit in text]
-        if max(found) >= num_labels:
-            raise UserError(
-                f"argument -d/--digit: {text} given, expected digits that {generator} draws, "
-                f"0 to {num_labels - 1}"
-            )
+        found = [text] if text in called or names else list(text)
+        if not called.keys() >= set(found):
+            expected = f"digits that {generator} draws, 0 to {num_labels - 1}"
+            if names:
+                some = ", ".join([*names[:20], *["..."] * (len(names) > 20)])
+                expected = f"a class that {generator} draws: {some}"
+            raise UserError(f"argument -d/--digit: {text} given, expected {expected}")
         if len(found) > 1:
-            spelled = ", ".join(map(str, found))
-            print(f"{text} is none of the {num_labels} classes: it is drawn as {spelled}")
-        classes += found
+            print(f"{text} is none of the {num_labels} classes: it is drawn as {', '.join(found)}")
+        classes += [called[name] for name in found]
     return np.array(classes, int)
 
 
@@ -186,9 +208,10 @@ def save_samples(file: Path, images: np.ndarray, samples: Samples) -> None:
     """
     if kind_of(file) == ".npz":
         arrays = {"images": images}
-        if samples.noise_class is not None:
+        labels = labels_of(samples.noise_input)
+        if labels is not None:
             are_classes = (samples.noise_input[1].max(axis=1) == 1).all()
-            arrays["labels"] = samples.noise_class if are_classes else samples.noise_input[1]
+            arrays["labels"] = labels if are_classes else samples.noise_input[1]
         write_file(file, packed(arrays))
     elif kind_of(file) == ".gif":
         rows = images.reshape(-1, samples.columns, *images.shape[1:])
@@ -201,8 +224,9 @@ def save_samples(file: Path, images: np.ndarray, samples: Samples) -> None:
 
 def _default_file(options: Options) -> Path:
     """The chapter's name: 00008.png for an 8, 00000.png for random digits."""
-    digits = options.digit or ["0"]
-    name = "-".join(digits)[:100] if len("".join(digits)) > 1 else f"{int(digits[0]):05d}"
+    # a name may hold what file names cannot
+    digits = [re.sub(r"\W+", "_", text) for text in options.digit or ["0"]]
+    name = "-".join(digits)[:100] if len("".join(digits)) > 1 else digits[0].zfill(5)
     if options.interpolate is not None:
         name = "interpolation"
     return options.outdir / "test_outputs" / f"{name}.png"

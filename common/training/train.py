@@ -22,7 +22,7 @@ from common.runs.history import Evaluations, best_step
 from common.runs.run import Run
 from common.training.callbacks.base import printing
 from common.training.callbacks.best import SAMPLES, KeepBest
-from common.training.callbacks.health import Health
+from common.training.callbacks.health import GRACE, Health
 from common.training.callbacks.output import SampleGrid, SaveProducts, SaveState
 from common.training.callbacks.progress import LogLine, ProgressBar, is_terminal
 from common.training.callbacks.stopping import StopOnSignal
@@ -57,7 +57,8 @@ def train(
         show = workers.is_chief and resolve_show(options.show)
         labels = None
         if LatentSampler.of(models[0]).conditional:
-            labels, models[0].class_names = run.data.labels, run.data.names
+            labels = run.data.labels
+            models[0].class_names = run.data.names
         real = RealImages(run.data.images, labels, lowest_pixel(models[0]))
         step = make_step(models, real, run.rng, options)
         state = TrainingState(step, noise_input)
@@ -77,8 +78,8 @@ def train(
             steps_per_execution=step.steps_per_execution,
             agree_on=workers.agree_on,
         )
-        if workers.is_chief:
-            _print_best(run, state.evaluations)
+    if workers.is_chief:  # only now, when the bar is not drawn any more
+        _print_generator(run, len(state.history), state.evaluations)
     if len(state.history) < options.train_steps:
         _exit_stopped(run, state, stop.signal)
     if show:
@@ -109,7 +110,8 @@ def _restore(state: TrainingState, run: Run) -> None:
     if taken < run.options.train_steps:
         print(f"{run.folder}: resumed after {taken} steps", flush=True)
     else:
-        print(f"{run.folder}: all {taken} steps have been taken already", flush=True)
+        more = "to take more, add --train-steps and their number in all"
+        print(f"{run.folder}: all {taken} steps have been taken already; {more}", flush=True)
 
 
 def _of_the_chief(
@@ -163,19 +165,24 @@ def _keep_best(state: TrainingState, run: Run) -> list[KeepBest]:
     return [KeepBest(state, evaluator, run.folder.best, options.evaluate_interval, options.seed)]
 
 
-def _print_best(run: Run, evaluations: Evaluations) -> None:
+def _print_generator(run: Run, steps: int, evaluations: Evaluations) -> None:
     """Names the best generator, the metric that decided, and the command that draws with it."""
-    best, folder, last = best_step(evaluations), run.folder, run.options.train_steps
+    folder, last, best = run.folder, run.options.train_steps, best_step(evaluations)
+    file, which = folder.generator, "the last one"
     if best is None:
-        return
-    distances = {steps: metrics["frechet_distance"] for steps, metrics in evaluations.items()}
-    name = "best generator" if last in distances else "best generator so far"
-    file, which = folder.best, f"of step {best}"
-    why = f"Frechet distance {distances[best]:.3g} of {SAMPLES:,} images"
-    if best == last:
-        file, which = folder.generator, "the last one"
-    elif last in distances:
-        why += f"; that of {folder.generator}, the last one, is {distances[last]:.3g}"
+        if steps < last:
+            return  # what stops a run says where its files are
+        name, why = "generator", "without evaluations"
+    else:
+        distances = {steps: metrics["frechet_distance"] for steps, metrics in evaluations.items()}
+        name = "best generator" if last in distances else "best generator so far"
+        why = f"Frechet distance {distances[best]:.3g} of {SAMPLES:,} images"
+        if best != last:
+            file, which = folder.best, f"of step {best}"
+            if last in distances:
+                why += f"; that of {folder.generator}, the last one, is {distances[last]:.3g}"
+    if steps < GRACE:
+        why += f"; digits of MNIST can be read after about {GRACE:,} steps"
     draw = command(run.options.program, f"--generator={file}")
     with printing():
         print(f"{name}: {file}, {which} ({why}). Draw with it: {draw}", flush=True)
