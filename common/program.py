@@ -169,6 +169,12 @@ class Program(CommandParser):
         included = PROJECT / "pretrained" / f"{self.name}.h5"
         if near:
             return f"did you mean {near[0]}?"
+        run = missing.with_suffix("")
+        if (run / "config.json").exists():
+            return (
+                f"the run in {run} writes it after its first --save-interval steps, and when it is "
+                "stopped: wait for that"
+            )
         if included.exists():
             return f"train one first, or give the one that is included, {included}"
         return "train one first"

@@ -84,6 +84,22 @@ def test_the_folder_explains_itself(start, tmp_path):
     assert config["git_commit"] == (head.stdout.strip() or None)
 
 
+def test_a_run_that_has_moved(start, tmp_path, capsys, monkeypatch):
+    """To other data, and to another machine: its numbers may differ there."""
+    start("--seed=3").begin()
+    capsys.readouterr()
+    start("--resume")
+    assert "numbers may differ" not in capsys.readouterr().out
+    monkeypatch.setattr(device, "_cpu", lambda: ("Z80", set()))
+    start("--resume")
+    out = capsys.readouterr().out
+    assert re.search(r"was started on CPU: .* cores \(now CPU: Z80, \d+ cores\): numbers may", out)
+    (tmp_path / "set.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(UserError, match=r"set.npz, with which the run in .* give --data and the"):
+        start("--resume", data=None)
+    start("--resume", data="moved.npz")
+
+
 def test_the_projects_own_data_is_found_where_the_project_is(start):
     """Whatever its folder was called when the run began: config.json can go along with it."""
     run = start("--seed=3", data=None)

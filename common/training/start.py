@@ -13,7 +13,7 @@ from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.options import FLAGS, Options, fixed, named, restored_flags
 from common.runs.folder import RunFolder
-from common.runs.run import Run, read_config
+from common.runs.run import Run, environment, read_config
 from common.runs.workers import Workers
 
 # Steps from one evaluation to the next on data whose classifier comes with the programs: they take
@@ -55,6 +55,7 @@ def _begun(folder: RunFolder, options: Options, needs_labels: bool) -> tuple[Opt
         flags, config = read_config(folder)
         options = options.completed_by(flags)
         _check_resumable(folder, options, flags)
+        _note_changes(config)
         if not options.data.exists():
             raise UserError(
                 f"argument --data: {options.data}, with which the run in {folder} was started, "
@@ -95,6 +96,22 @@ def _check_resumable(folder: RunFolder, options: Options, flags: dict[str, Any])
         raise UserError(
             f"argument --train-steps: {options.train_steps} given, the run in {folder} has already "
             f"taken {steps}: give more"
+        )
+
+
+def _note_changes(config: dict[str, Any]) -> None:
+    """Says where the environment of a resumed run differs from the one that it was started in."""
+    before, now = (
+        [x["device"], *(" ".join(pair) for pair in x["versions"].items())]
+        for x in (config, environment())
+    )
+    pairs = zip(before, now, strict=True)  # the same packages, in the same order
+    changed = [f"{was} (now {is_now})" for was, is_now in pairs if was != is_now]
+    if changed:
+        print(
+            f"the run was started on {', '.join(changed)}: numbers may differ in their last digits "
+            "from those of a run that stays where it was",
+            flush=True,
         )
 
 
