@@ -7,7 +7,6 @@ import ctypes
 import logging
 import os
 import platform
-import random
 import re
 import subprocess
 import sys
@@ -181,10 +180,9 @@ def silence() -> None:
 def restored() -> Iterator[None]:
     """Leaves the process as it was, because a notebook or a thread may call `main`.
 
-    TensorFlow's and Keras's seeds, and determinism, cannot be taken back.
+    Seeds and determinism are not taken back.
     """
     stdout, logs = sys.stdout, keras.config.is_interactive_logging_enabled()
-    random_states = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
@@ -193,8 +191,6 @@ def restored() -> Iterator[None]:
             sys.stdout = stdout
         if logs:
             keras.config.enable_interactive_logging()
-        random.setstate(random_states[0])
-        np.random.set_state(random_states[1])
         if tf.distribute.has_strategy():
             tf.distribute.experimental_set_strategy(None)
 

@@ -36,8 +36,7 @@ def write_file(path: Path, content: bytes) -> None:
 def partial_of(path: Path) -> Path:
     """The name that a file has until it is complete.
 
-    It is always the same: what a killed process has left is overwritten. Processes do not meet
-    there, because a run locks its folder, and `new_file` gives each process a name of its own.
+    It is always the same: what a killed process has left is overwritten.
     """
     return path.with_name(f".{path.name}.partial")
 
@@ -68,26 +67,18 @@ def refuse_to_replace(path: Path, flag: str) -> None:
         )
 
 
-@contextmanager
-def new_file(path: Path, *suffixes: str) -> Iterator[Path]:
-    """Reserves a name that no file has, so that programs which draw at the same time get two.
+def free_file(path: Path, *suffixes: str) -> Path:
+    """The first of `00000.png`, `00000-1.png`, `00000-2.png`, ... that no file has.
 
     Args:
-        path: The name to take if it is free; else `00000-1.png`, `00000-2.png`, ...
+        path: The name to take if it is free.
         suffixes: Of files that go with it, whose names have to be free as well.
     """
-    for number in itertools.count():
-        free = path.with_stem(f"{path.stem}-{number}") if number else path
-        with writing(path), suppress(FileExistsError):
-            if not any(free.with_suffix(suffix).exists() for suffix in suffixes):
-                free.touch(exist_ok=False)
-                break
-    try:
-        yield free
-    finally:
-        with suppress(FileNotFoundError):
-            if not free.stat().st_size:  # nothing was written
-                free.unlink()
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
+    for free in itertools.chain([path], numbered):
+        if not any(free.with_suffix(suffix).exists() for suffix in (path.suffix, *suffixes)):
+            break
+    return free
 
 
 def kind_of(path: Path) -> str:

@@ -17,17 +17,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.errors import DIVERGED, UserError
+from common.errors import DIVERGED, UserError, diverged
 from common.evaluation.evaluate import Evaluator, evaluation_inputs, make_evaluator
 from common.evaluation.metrics import prdc
 from common.files import numbered_files, write_file, writing
+from common.gan.batches import generate
 from common.gan.saving import in_float32
 from common.gan.step import Models
 from common.images import save_picture
 from common.runs.folder import RunFolder
 from common.runs.run import Run
 from common.training.callbacks.base import StepCallback
-from common.training.callbacks.best import generate_after
 from common.training.train import train
 
 # The steps after which a generator is evaluated, by as many images as `--evaluate` draws, from the
@@ -75,7 +75,9 @@ class EvaluateStages(StepCallback):
         Raises:
             UserError: It draws NaN, or the files cannot be written.
         """
-        images = generate_after(steps, in_float32(self.generator), self.inputs)
+        images = generate(in_float32(self.generator), self.inputs)
+        if not np.isfinite(images).all():
+            raise diverged(f"after {steps} steps the generator draws NaN")
         features, predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(features, predicted)
         metrics |= prdc(self.evaluator.features, features)

@@ -9,7 +9,7 @@ import pytest
 from common.errors import UserError
 from common.files import (
     check_writable,
-    new_file,
+    free_file,
     refuse_to_replace,
     remove_partials,
     write_file,
@@ -78,12 +78,10 @@ def test_remove_partials(tmp_path):
 def test_no_file_is_replaced_by_surprise(tmp_path):
     file = tmp_path / "00000.png"
     refuse_to_replace(file, "--output")
-    with new_file(file) as first, new_file(file) as second:
-        assert (first, second) == (file, tmp_path / "00000-1.png")
-        write_file(first, b"written")
-    assert list(tmp_path.iterdir()) == [file]  # nothing was written to the second
+    assert free_file(file) == file
+    file.touch()
+    assert free_file(file) == tmp_path / "00000-1.png"
     (tmp_path / "00000-1.json").touch()
-    with new_file(file, ".json") as third:
-        assert third == tmp_path / "00000-2.png"
+    assert free_file(file, ".json") == tmp_path / "00000-2.png"
     with pytest.raises(UserError, match=r"--output: .*00000.png is there already.*--overwrite"):
         refuse_to_replace(file, "--output")

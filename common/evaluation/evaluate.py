@@ -25,7 +25,7 @@ from common.evaluation.metrics import (
     total_variation,
 )
 from common.evaluation.report import plot_report, table
-from common.files import check_writable, new_file, write_file
+from common.files import check_writable, free_file, write_file
 from common.gan.batches import LatentSampler, check_finite, generate, labels_of, scaled
 from common.images import resolve_show, show_picture
 from common.options import MIN_SAMPLES, Options
@@ -62,10 +62,10 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     } | metrics
 
     print(table(report))
-    with new_file(file, ".png") as file:
-        write_file(file, (json.dumps(report, indent=2) + "\n").encode())
-        picture = file.with_suffix(".png")
-        write_file(picture, plot_report(report, pairs, distances))
+    file = free_file(file, ".png")
+    picture = file.with_suffix(".png")
+    write_file(file, (json.dumps(report, indent=2) + "\n").encode())
+    write_file(picture, plot_report(report, pairs, distances))
     print(f"\nwritten to {file} and {picture}")
     if show:
         show_picture(picture)

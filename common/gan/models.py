@@ -110,14 +110,10 @@ def class_names(generator: keras.Model) -> list[str]:
 
 
 def last_layer(generator: keras.Model) -> keras.Layer:
-    """The layer that computes a generator's pixels; layers after it only move them."""
-    layers = keras.layers
-    only_move_pixels = (layers.Reshape, layers.Permute, layers.Cropping2D)
-    last = next(x for x in reversed(generator.layers) if not isinstance(x, only_move_pixels))
-    return last_layer(last) if isinstance(last, keras.Model) else last
+    """The last layer with an activation: layers after it only move the pixels."""
+    return next(x for x in reversed([*layers_of(generator)]) if hasattr(x, "activation"))
 
 
 def lowest_pixel(generator: keras.Model) -> int:
     """The value that a generator draws black as: -1 if it ends in tanh, otherwise 0."""
-    last = last_layer(generator)
-    return -1 if getattr(last, "activation", None) is keras.activations.tanh else 0
+    return -1 if last_layer(generator).activation is keras.activations.tanh else 0

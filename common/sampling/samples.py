@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from common.device import seed_everything
 from common.errors import UserError
-from common.files import check_writable, kind_of, new_file, packed, refuse_to_replace, write_file
+from common.files import check_writable, free_file, kind_of, packed, refuse_to_replace, write_file
 from common.gan.batches import (
     LatentSampler,
     check_finite,
@@ -77,13 +76,12 @@ def draw_samples(generator: keras.Model, options: Options) -> Samples:
 
     if options.output and not options.overwrite:
         refuse_to_replace(options.output, "--output")
-    wanted = options.output or _default_file(options)
-    check_writable(wanted)
+    file = options.output or free_file(_default_file(options))
+    check_writable(file)
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
     check_finite(images, options.generator)
-    with nullcontext(wanted) if options.output else new_file(wanted) as file:
-        save_samples(file, images, samples)
+    save_samples(file, images, samples)
     print(f"written to {file}", flush=True)
     if show and kind_of(file) == ".png":
         show_picture(file)

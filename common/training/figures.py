@@ -4,7 +4,6 @@ All of them can be drawn from the run's folder alone.
 """
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-from common.errors import UserError, first_line
+from common.errors import UserError
 from common.files import write_file
 from common.images import DPI, GAP_PIXELS, in_rows, save_animation, save_picture
 from common.runs.folder import RunFolder
@@ -110,12 +109,9 @@ def draw_evolution(folder: RunFolder) -> None:
     `evolution.png` has up to eight grids side by side, each from about twice as many steps as the
     one before; `evolution.gif` has all of them, one after the other.
     """
-    found = {steps: _read(file) for steps, file in folder.grids().items()}
-    grids = {steps: grid for steps, grid in found.items() if grid is not None}
+    grids = folder.grids()
     if not grids:
         raise UserError(f"{folder} holds no grids such as 00500.png to draw: train first")
-    if len({grid.shape for grid in grids.values()}) > 1:
-        raise UserError(f"the grids in {folder} differ in size: remove those of another run")
     captioned = {steps: _captioned(grid, f"step {steps:,}") for steps, grid in grids.items()}
 
     shown = sorted(grids)
@@ -140,20 +136,10 @@ def draw_figures(folder: RunFolder) -> None:
     print(f"drawn in {folder}: {', '.join(file.name for file in drawn)}")
 
 
-def _read(file: Path) -> np.ndarray | None:
-    """The grey pixels of a grid, uint8 of shape (height, width); None if the file is damaged."""
-    try:
-        with Image.open(file) as picture:
-            return np.asarray(picture.convert("L"))
-    except Exception as error:  # Pillow raises many kinds
-        print(
-            f"warning: {file} cannot be read ({first_line(error)}) and is left out", file=sys.stderr
-        )
-        return None
-
-
-def _captioned(grid: np.ndarray, caption: str) -> np.ndarray:
-    """A grid with a line of text above it, black on white."""
+def _captioned(file: Path, caption: str) -> np.ndarray:
+    """The grey pixels of a grid with a line of text above it, black on white."""
+    with Image.open(file) as picture:
+        grid = np.asarray(picture.convert("L"))
     band = Image.new("L", (grid.shape[1], _CAPTION_PIXELS), 255)
     font = ImageFont.load_default(16)
     ImageDraw.Draw(band).text((grid.shape[1] // 2, 5), caption, fill=0, font=font, anchor="mt")

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from common.errors import diverged
@@ -16,20 +15,6 @@ from common.training.callbacks.base import StepCallback, printing
 # Images of an evaluation. Over the noise, a DCGAN's Frechet distance has a standard deviation of 4%
 # for 5,000 images, and of 8% for 2,000.
 SAMPLES = 5_000
-
-
-def generate_after(steps: int, generator: keras.Model, inputs: list[np.ndarray]) -> np.ndarray:
-    """Generates images, as `generate` does, to evaluate a generator during its training.
-
-    Args:
-        steps: The number of steps it has been trained for.
-        generator: The generator.
-        inputs: As for `generate`.
-    """
-    images = generate(generator, inputs)
-    if not np.isfinite(images).all():
-        raise diverged(f"after {steps} steps the generator draws NaN")
-    return images
 
 
 class KeepBest(StepCallback):
@@ -66,7 +51,9 @@ class KeepBest(StepCallback):
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
         """Evaluates the generator, and saves it if it is the best one so far."""
-        images = generate_after(steps, self.generator, self.inputs)
+        images = generate(self.generator, self.inputs)
+        if not np.isfinite(images).all():
+            raise diverged(f"after {steps} steps the generator draws NaN")
         predicted = self.evaluator.classifier.predict(images)
         metrics = self.evaluator.metrics(*predicted, labels_of(self.inputs))
         self.evaluations[steps] = metrics
