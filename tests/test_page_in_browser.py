@@ -35,10 +35,12 @@ pytestmark = [
     ),
 ]
 
-# Random numbers that are the same each time (Park and Miller's), in place of the browser's.
+# In place of the browser's, random numbers (Park and Miller's) and a date that are the same each
+# time.
 SEEDED = """
 let state = 1;
 Math.random = () => (state = (state * 16807) % (2 ** 31 - 1)) / (2 ** 31 - 1);
+Date = class { getFullYear() { return 2026; } getMonth() { return 0; } getDate() { return 5; } };
 """
 DRAW = """
 const [noise, labels, done] = arguments;
@@ -62,11 +64,8 @@ const { width, height } = canvas;
 const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
 return [width, [...data].filter((_, i) => i % 4 === 0)];
 """
-# As if it had been pasted.
-PASTE = """
-labels.value = arguments[0];
-labels.dispatchEvent(new Event("input"));
-"""
+FASHION = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"]
+FASHION += ["Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 class Page:
@@ -80,8 +79,7 @@ class Page:
         self.driver = driver
         self.url = file.as_uri()
         self.downloads = file.parent
-        settings = {"behavior": "allow", "downloadPath": str(self.downloads)}
-        driver.execute_cdp_cmd("Browser.setDownloadBehavior", settings)
+        self.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
         for log in ("browser", "performance"):
             driver.get_log(log)  # those of the page before
         driver.get(self.url)
@@ -108,8 +106,25 @@ class Page:
         return images.reshape(-1, size, size, 1)
 
     def paste(self, text):
-        self.run(PASTE, text)
+        """In place of what is in the field."""
+        self.run("labels.select()")
+        self.cdp("Input.insertText", text=text) if text else self["labels"].send_keys(Keys.DELETE)
         self.wait()
+
+    def cdp(self, command, **arguments):
+        return self.driver.execute_cdp_cmd(command, arguments)
+
+    def told(self, name):
+        """A text, as screen readers get it."""
+        return self[name].get_attribute("textContent")
+
+    def names(self):
+        """The roles and names of all that screen readers find."""
+        return {
+            (node["role"]["value"], node["name"]["value"])
+            for node in self.cdp("Accessibility.getFullAXTree")["nodes"]
+            if not node["ignored"] and "name" in node
+        }
 
     def drawn_by(self, action):
         """What the page draws in an action: the noise, the label and the image of each."""
@@ -128,7 +143,7 @@ class Page:
         self["save"].click()
         WebDriverWait(self.driver, 30, 0.02).until(lambda _: [*self.downloads.glob("*.png")])
         (file,) = self.downloads.glob("*.png")
-        assert self["status"].text == f"Saved as {file.name}"
+        assert self.told("status") == f"Saved as {file.name}"
         picture = np.array(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
         file.unlink()
         assert (picture == picture[:, :, :1]).all()
@@ -153,11 +168,18 @@ def opened(driver, tmp_path):
     """Opens the page of a generator; in the end, nothing was requested, and there was no error."""
     pages = []
 
-    def open_page(generator, width=1280, height=800):
+    def open_page(generator, width=1280, height=800, names=(), language="en"):
         file = tmp_path / "page.html"
-        file.write_bytes(page_of(generator))
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        file.write_bytes(page_of(generator, names))
+        phone = width < 600
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+        agent = driver.execute_script("return navigator.userAgent")
+        for setting, values in [
+            ("setDeviceMetricsOverride", size),
+            ("setTouchEmulationEnabled", {"enabled": phone}),
+            ("setUserAgentOverride", {"userAgent": agent, "acceptLanguage": language}),
+        ]:
+            driver.execute_cdp_cmd(f"Emulation.{setting}", values)
         pages.append(Page(driver, file))
         return pages[-1]
 
@@ -250,24 +272,101 @@ def test_texts_are_read_as_by_the_programs(opened):
 
 def test_of_a_text_what_can_be_drawn_is(page):
     """In the middle of the picture; for anything else there is a space, or a word."""
-    only, usual = "Only 0 to 9 and the signs", "A date, for example"
+    only, usual = "Only 0 to 9 and the signs - . , : / + ( ) are drawn.", "A date, for example"
+    most = "At most 40 digits and signs are drawn: the last {} are not."
+    forty = "1234567890" * 4
     for text, drawn, file, hint in [
         ("Tel. 030 / 12ab", "030 / 12", "030-12", only),
         ("3\U0001f600\u0664\u00b2", "3 2", "3-2", only),
         ("+49 (30) 1.5", "+49 (30) 1.5", "49-30-1-5", usual),
         ("2026\u201311\u201327", "2026\u201311\u201327", "2026-11-27", usual),
-        ("1234567890" * 4, "1234567890" * 4, "1234567890" * 4, "At most 40 characters."),
+        (forty, forty, forty, usual),
+        (f"{forty}-1", forty, forty, most.format(2)),
+        (f"{forty}x" * 2, forty, forty, f"{only} {most.format(40)}"),
     ]:
         page.paste(text)
-        assert page["hint"].text.startswith(hint)
-        assert page["status"].get_attribute("textContent") == f"Drawn: {drawn}"
+        assert page.told("hint").startswith(hint)
+        assert page.told("status") == f"Drawn: {drawn}"
         assert page.saved()[0] == f"{file}.png"
+        assert page["labels"].get_attribute("value") == text
     for text, hint in [("abc", only), ("", usual), ("-----", usual)]:
         page.paste(text)
-        assert page["hint"].text.startswith(hint)
+        assert page.told("hint").startswith(hint)
         assert page["status"].text == "Type digits, 0 to 9."
-        assert not page["picture"].is_displayed()
-        assert not page["save"].is_enabled()
+        # nothing is left of the digits before
+        for part in ("picture", "pad", "walk", "renew", "save"):
+            assert not page[part].is_displayed()
+    page.paste("8")
+    assert page["pad"].is_displayed()
+
+
+def test_it_opens_with_todays_date_which_typing_replaces(opened, generators):
+    """On a phone no keyboard opens over it; there, a tap selects it."""
+    for size in [(1280, 800), (390, 844)]:
+        page = opened(generators["included CGAN"], *size)
+        assert page.told("status") == "Drawn: 2026-01-05"
+        focused = page.driver.switch_to.active_element
+        if size[0] == 390:
+            assert focused.tag_name == "body"
+            page["labels"].click()
+        else:
+            assert focused == page["labels"]
+        page.driver.switch_to.active_element.send_keys("78")
+        page.wait()
+        assert page.told("status") == "Drawn: 78"
+        page["labels"].click()  # who has typed wants to go on, not to begin again
+        page["labels"].send_keys("9")
+        page.wait()
+        assert page.told("status") in ("Drawn: 789", "Drawn: 978", "Drawn: 798")
+
+
+def test_classes_with_names_are_chosen(opened, generators):
+    """At first there is each of them, with its name below; a chosen one is drawn 16 times."""
+    names = [*FASHION[:9], "</script>"]
+    page = opened(generators["included CGAN"], names=names)
+    assert page.told("status") == f"Drawn: {', '.join(names)}"
+    assert not page.driver.find_elements(By.ID, "labels")
+    name, picture = page.saved()
+    assert name == "T-shirt-top-Trouser-Pullover-Dress-Coat-Sandal-Shirt-Sneaker-Bag-script.png"
+    assert picture.shape == (2 * (90 + 24) + 6, 5 * 90 + 6)
+    captions = [picture[row : row + 24, 6:90].any() for row in (92, 206)]
+    assert captions == [True, True]
+    drawn = page.drawn_by(lambda: page["choice"].send_keys("Sn"))
+    assert [one["label"] for one in drawn if one["label"] == 7] == [7] * 20  # four on the pad
+    assert page.told("status") == "Drawn: Sneaker"
+    assert page.driver.title == "Sneaker \u2013 A GAN draws what you choose"
+    assert {("image", "Drawn: Sneaker"), ("combobox", "Class")} <= page.names()
+    name, picture = page.saved()
+    assert (name, picture.shape) == ("Sneaker.png", (366, 366))
+
+
+def test_names_of_one_character_are_typed(opened, generators):
+    page = opened(generators["included CGAN"], names=[*"ABCDEFGH1b"])
+    assert page.told("status") == "Drawn: ABCDEFGH1b"
+    drawn = page.drawn_by(lambda: page.paste("B\u00e4b-1a"))
+    assert page.told("status") == "Drawn: B b-1A"
+    assert [one["label"] for one in drawn[:4]] == [1, 9, 8, 0]
+    assert page.told("hint").startswith("Only A B C D E F G H 1 b and the signs")
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [("included DCGAN", ()), ("included CGAN", ()), ("included CGAN", ["\u2460\u2461"] * 10)],
+)
+def test_it_speaks_chinese_where_the_browser_does(opened, generators, name, names):
+    """All that one sees and that screen readers say; elsewhere, it is English."""
+    for language, lang, foreign in [
+        ("zh-TW", "zh-CN", "[A-Za-z]+"),
+        ("de", "en", "[\u4e00-\u9fff]"),
+    ]:
+        page = opened(generators[name], names=names, language=language)
+        if name == "included CGAN" and not names:
+            page.paste("1" * 50 + "\u00e9")  # two complaints
+        assert page.run("return document.documentElement.lang") == lang
+        said = [page.driver.title, *(name for _, name in page.names())]
+        said += [page["renew"].get_attribute("title"), page["x"].get_attribute("aria-valuetext")]
+        assert len("".join(said)) > 100
+        assert {*re.findall(foreign, " ".join(said))} <= {"GAN"}
 
 
 @pytest.mark.parametrize("size", [(1280, 800), (195, 422)])
@@ -293,8 +392,7 @@ def test_a_walk_with_a_finger_stays_where_the_generator_was_trained(opened, gene
     centre = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
 
     def touch(kind, *points):
-        event = {"type": kind, "touchPoints": points}
-        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", event)
+        page.cdp("Input.dispatchTouchEvent", type=kind, touchPoints=points)
 
     def drag(x, y):
         """To a place that is (-1, -1) at the upper left and (1, 1) at the lower right."""
@@ -350,8 +448,7 @@ def test_all_of_it_can_be_done_with_keys(page):
         page.driver.switch_to.active_element.send_keys(Keys.TAB)
         return page.driver.switch_to.active_element.get_attribute("id")
 
-    assert tab() == "labels"
-    assert len(press(Keys.CONTROL, "a", Keys.CONTROL, "27")) >= 2
+    assert len(press("27")) >= 2  # in place of the date
     assert page["labels"].get_attribute("value") == "27"
     images = []
     for name, key in (("x", Keys.ARROW_RIGHT), ("y", Keys.ARROW_DOWN), ("renew", Keys.ENTER)):
@@ -364,12 +461,6 @@ def test_all_of_it_can_be_done_with_keys(page):
 
 def test_screen_readers_find_names_for_everything(page):
     page.paste("2026")
-    tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    found = {
-        (node["role"]["value"], node["name"]["value"])
-        for node in tree
-        if not node["ignored"] and "name" in node
-    }
     assert {
         ("heading", "A GAN draws what you type"),
         ("textbox", "Digits"),
@@ -379,7 +470,7 @@ def test_screen_readers_find_names_for_everything(page):
         ("slider", "Between bottom and top"),
         ("button", "Draw anew"),
         ("button", "Save picture"),
-    } <= found
+    } <= page.names()
     assert page["status"].text == "Drawn: 2026"
     assert page["x"].get_attribute("aria-valuetext") == "50 percent right"
     assert page["y"].get_attribute("aria-valuetext") == "50 percent top"
