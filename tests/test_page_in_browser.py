@@ -443,3 +443,4 @@ def test_a_browser_that_cannot_draw_says_so(driver, generators, tmp_path):
     WebDriverWait(driver, 30).until(lambda _: driver.find_element(By.ID, "failure").text)
     told = driver.find_element(By.ID, "failure").text
     assert re.match(r"This browser cannot run the generator \(.*CompileError: ", told)
+    assert not driver.find_element(By.ID, "save").is_displayed()
