@@ -1,13 +1,17 @@
 """Generators in formats that know nothing of this project draw the same images."""
 
+import json
 import subprocess
 import sys
+import zipfile
 
+import keras
 import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
 
+import cgan_mnist
 from common.gan.saving import save_generator
 from common.sampling.export import export_generator
 from conftest import ENVIRONMENT, randomized
@@ -70,6 +74,27 @@ def test_a_keras_file_opens_without_this_project(generator, drawn, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "images.npy"), images, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["g.onnx", "g.keras", "g"])
+def test_names_of_classes_are_in_the_file(name, tmp_path):
+    """Without names, nothing is added; the file opens as ever."""
+    generator = cgan_mnist.new_generator(8, 2)
+    for names in ((), ("T-shirt/top", "\u978b")):
+        path = tmp_path / str(len(names)) / name
+        generator.class_names = names
+        export_generator(generator, path)
+        if name == "g.onnx":
+            session = onnxruntime.InferenceSession(str(path))
+            held = session.get_modelmeta().custom_metadata_map.get("class_names")
+        elif name == "g.keras":
+            keras.models.load_model(path)
+            archive = zipfile.Path(path) / "class_names.json"
+            held = archive.read_text() if archive.exists() else None
+        else:
+            tf.saved_model.load(str(path))
+            held = "".join(file.read_text() for file in path.glob("assets.extra/*")) or None
+        assert held == (json.dumps(names) if names else None)
 
 
 @pytest.mark.parametrize(

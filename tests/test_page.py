@@ -121,6 +121,7 @@ def used_twice():
     return keras.Model(z, layer(layer(z)))
 
 
+TOO_LARGE = keras.initializers.Constant(1e5)
 KNOWN = "the page knows Activation, BatchNormalization, Conv2DTranspose, Dense, Dropout, Flatten, "
 IN_A_ROW = "expected layers that follow one another, each used once"
 
@@ -138,6 +139,10 @@ IN_A_ROW = "expected layers that follow one another, each used once"
         (
             lambda: made_of(layers.Conv2DTranspose(4, 3, dilation_rate=2)),
             "(Conv2DTranspose): dilation_rate (2, 2) found, (1, 1) expected",
+        ),
+        (
+            lambda: made_of(layers.Dense(1, kernel_initializer=TOO_LARGE)),
+            "weights that float16 cannot hold, which are above 65504 or not finite",
         ),
     ],
 )

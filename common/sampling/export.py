@@ -1,8 +1,10 @@
 """Exporting a generator to formats that need none of this code."""
 
+import json
 import os
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
@@ -11,7 +13,7 @@ import tensorflow as tf
 from common.errors import UserError, first_line
 from common.files import kind_of, partial_of, refuse_to_replace, write_file, writing
 from common.gan.keras2 import BatchNormalization
-from common.gan.models import copy_of
+from common.gan.models import class_names, copy_of
 from common.sampling.page import page_of
 
 
@@ -19,7 +21,7 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
     """Writes a generator in another format; it computes in float32 and takes any batch size.
 
     Args:
-        generator: The generator.
+        generator: The generator. The names of its classes, if they have any, are added to the file.
         path: A .keras file, for any Keras 3; an .onnx file, whose inputs have the names of the
             generator's; an .html file, a page that draws; or, without a suffix, a new folder for a
             TensorFlow SavedModel, whose endpoint is `serve`.
@@ -32,15 +34,16 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
         )
     if not overwrite:
         refuse_to_replace(path, "--export")
+    names = class_names(generator)
     if kind_of(path) == ".html":
-        write_file(path, page_of(generator))
+        write_file(path, page_of(generator, names))
     else:
-        _convert(_in_plain_keras(generator), path)
+        _convert(_in_plain_keras(generator), path, json.dumps(names) if names else "")
     print(f"written to {path}", flush=True)
 
 
-def _convert(model: keras.Model, path: Path) -> None:
-    """Has Keras write a model in another format."""
+def _convert(model: keras.Model, path: Path, names: str) -> None:
+    """Has Keras write a model in another format, and adds the classes' names, if there are any."""
     scratch = partial_of(path)
     with writing(path):
         shutil.rmtree(scratch, ignore_errors=True)  # what a killed process has left
@@ -56,6 +59,8 @@ def _convert(model: keras.Model, path: Path) -> None:
                     # NumPy's, of a name that Keras asks for
                     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
                     model.export(made, format=kind, verbose=False)
+            if names:
+                _add_names(made, names)
             made.replace(path)
         except tf.errors.OpError as error:  # such as a full disk
             raise OSError(first_line(error)) from error
@@ -63,13 +68,28 @@ def _convert(model: keras.Model, path: Path) -> None:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _add_names(made: Path, names: str) -> None:
+    """Adds the names of classes, a JSON list, `class_names`, where Keras or ONNX ignore it."""
+    if kind_of(made) == ".keras":
+        with zipfile.ZipFile(made, "a") as archive:
+            archive.writestr("class_names.json", names)
+    elif kind_of(made) == ".onnx":
+        import onnx  # comes with tf2onnx, which few need
+
+        model = onnx.load(made)
+        model.metadata_props.add(key="class_names", value=names)
+        onnx.save(model, made)
+    else:
+        (made / "assets.extra").mkdir()
+        (made / "assets.extra" / "class_names.json").write_text(names)
+
+
 def _in_plain_keras(model: keras.Model) -> keras.Model:
     """A copy of a model made of Keras's own layers, so that its file opens without this project."""
 
     def plain(layer: keras.Layer) -> keras.Layer:
-        kind = type(layer)
-        if kind is BatchNormalization:
-            kind = keras.layers.BatchNormalization  # the same in inference mode
+        # in inference mode they are the same
+        kind = keras.layers.BatchNormalization if type(layer) is BatchNormalization else type(layer)
         return kind.from_config(layer.get_config())
 
     copy = copy_of(model, plain)

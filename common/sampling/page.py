@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ _WEB = Path(__file__).parent / "web"
 _CHANNELS = 8
 
 
-def page_of(generator: keras.Model) -> bytes:
+def page_of(generator: keras.Model, names: Sequence[str] = ()) -> bytes:
     """Makes the page of a generator; the same generator gives the same bytes.
 
     Args:
         generator: From `[z]` or `[z, labels]` to images; its layers follow one another, after a
             Concatenate of the two inputs. Its weights are rounded to float16.
+        names: Of the classes, one for each label; none if they are called 0, 1, 2 ...
 
     Returns:
         The HTML file.
@@ -46,14 +48,15 @@ def page_of(generator: keras.Model) -> bytes:
         "lowestPixel": lowest_pixel(generator),
         "labelsFirst": inputs[0] is not generator.inputs[0],
         "weightCount": generator.count_params(),
+        "names": names,
         "steps": [{"operation": step.operation, **step.settings} for step in steps],
     }
     parts = {
-        "description": json.dumps(description, separators=(",", ":")),
+        # names may hold "</script>"
+        "description": json.dumps(description, separators=(",", ":")).replace("<", "\\u003c"),
         "weights": base64.b64encode(_packed(steps)).decode(),
         "products.wasm": base64.b64encode((_WEB / "products.wasm").read_bytes()).decode(),
-        **{file.name: file.read_text("utf-8") for file in _WEB.glob("*.js")},
-        "page.css": (_WEB / "page.css").read_text("utf-8"),
+        **{file.name: file.read_text("utf-8") for file in _WEB.glob("*s")},  # .js and .css
     }
     template = (_WEB / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(.+?)\}\}", lambda found: parts[found[1]], template).encode()
@@ -119,9 +122,13 @@ def _steps_of(generator: keras.Model) -> tuple[list[keras.KerasTensor], list[_St
 
 
 def _refused(layer: keras.Layer, why: str) -> UserError:
+    return _no_page(f"the layer {layer.name} ({type(layer).__name__}): {why}")
+
+
+def _no_page(reason: str) -> UserError:
     return UserError(
-        f"argument --export: no page can be made with the layer {layer.name} "
-        f"({type(layer).__name__}): {why}: export an .onnx or a .keras file instead"
+        f"argument --export: no page can be made with {reason}: export an .onnx or a .keras file "
+        "instead"
     )
 
 
@@ -154,8 +161,7 @@ def _convolution(layer: keras.Layer) -> _Step:
 
 def _append_normalization(layer: keras.Layer, steps: list[_Step]) -> None:
     """Folds the moving statistics into the convolution before; where it cannot, appends them."""
-    if layer.axis != -1:
-        _expect(layer, axis=len(layer.input.shape) - 1)
+    _expect(layer, axis=-1 if layer.axis == -1 else len(layer.input.shape) - 1)
     scale = 1 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
     if layer.scale:
         scale *= layer.gamma.numpy()
@@ -192,5 +198,8 @@ def _packed(steps: list[_Step]) -> bytes:
         for weight in step.weights:
             missing = -weight.shape[-1] % _CHANNELS if step.operation == "convolve" else 0
             arrays.append(np.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, missing)]).ravel())
-    with np.errstate(over="raise"):  # too large for float16
-        return np.concatenate(arrays).astype("<f2").tobytes()
+    with np.errstate(over="ignore"):
+        packed = np.concatenate(arrays).astype("<f2")
+    if not np.isfinite(packed).all():
+        raise _no_page("weights that float16 cannot hold, which are above 65504 or not finite")
+    return packed.tobytes()

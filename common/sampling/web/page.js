@@ -3,18 +3,19 @@
 /* What the controls of the page do. */
 
 const conditional = numLabels > 0;
-const kind = numLabels > 10 ? "Labels" : "Digits";
-const range = `0 to ${numLabels - 1}`;
+// What one types or chooses.
+const kind = textFor(
+  !typable ? "class" : !numbered ? "characters" : numLabels > 10 ? "labels" : "digits");
 
-// The chapter draws 16 images, in rows of 4.
+// Images that are drawn at a time, and signs between them, at most.
+const MOST = 40;
+// The chapter draws 16 images, in a square.
 const IMAGES = 16;
-// Width of the rows, in images, at most: a date and a telephone number have one of their own.
-const WIDEST = conditional ? 12 : 4;
 // Width of an image in a saved picture, at most: that of the programs' pictures.
 const SAVED_PIXELS = 84;
 
-const [labels, board, picture, sliderX, sliderY] =
-  ["labels", "board", "picture", "x", "y"].map(element);
+const [labels, choice, board, picture, sliderX, sliderY] =
+  ["labels", "choice", "board", "picture", "x", "y"].map(element);
 let rows = []; // of cells
 let images = []; // the cells that are images
 // The first image at the corners of the pad.
@@ -25,7 +26,25 @@ let moves = 0; // of the dot; an image is `drawn` after so many, or never: -1
 let drawing = 0; // how many images are being drawn
 let frame; // in which they will be shown
 
-const typed = () => labels.value.normalize("NFKC");
+// Digits are also typed with an input method for Chinese, which makes them wide.
+const typed = () => labels.value.normalize(numbered ? "NFKC" : "NFC");
+
+/** Whether the picture shows several of the classes that are chosen, not typed. */
+const isNamed = () => !typable && choice.value === "";
+
+/** Width of the rows, in images, at most. */
+function widest(cells) {
+  if (conditional && typable) return 12; // a date and a telephone number have one of their own
+  return isNamed() ? Math.max(5, Math.ceil(Math.sqrt(cells.length))) : Math.sqrt(IMAGES);
+}
+
+/** The cells that are asked for. */
+function wantedCells() {
+  if (!conditional) return Array.from({ length: IMAGES }, () => ({}));
+  if (typable) return cellsOf(typed());
+  if (isNamed()) return names.slice(0, MOST).map((_, label) => ({ label }));
+  return Array.from({ length: IMAGES }, () => ({ label: Number(choice.value) }));
+}
 
 /** Where the dot is: x from 0, left, to 1, right, and y from 0, top, to 1, bottom. */
 const placeOfDot = () => [sliderX.value / 100, 1 - sliderY.value / 100];
@@ -34,18 +53,24 @@ const placeOfDot = () => [sliderX.value / 100, 1 - sliderY.value / 100];
 function read() {
   const before = images;
   images = [];
-  const cells = conditional ? cellsOf(typed()) : Array.from({ length: IMAGES }, () => ({}));
+  const cells = wantedCells();
+  const drawable = cells.filter(({ sign }) => sign !== "");
+  if (drawable.length > MOST) cells.length = cells.indexOf(drawable[MOST]);
   rows = rowsOf(cells.map((cell) => {
     if (!isImage(cell)) return cell;
     const number = images.length;
     const same = before[number]?.label === cell.label && before[number];
     images.push(same || { label: cell.label, number, drawn: -1 });
     return images[number];
-  }), WIDEST);
+  }), widest(cells));
   if (images.length && onPad[0].label !== images[0].label) {
     onPad.forEach((image) => Object.assign(image, { label: images[0].label, drawn: -1 }));
   }
-  showHint();
+  // what is beside an empty board would be of images that are no longer there
+  document.querySelector("footer").style.visibility = images.length ? "" : "hidden";
+  if (conditional && typable) showHint(Math.max(0, drawable.length - MOST));
+  const title = element("title").textContent;
+  document.title = typable || isNamed() ? title : `${drawnText()} – ${title}`;
   redraw();
 }
 
@@ -92,31 +117,36 @@ function show() {
   element("save").disabled = !images.length || images.some(({ image }) => !image);
   picture.hidden = !images.length;
   if (drawing) return;
-  const drawn = `Drawn: ${conditional ? drawnText() : `${IMAGES} images`}`;
-  picture.ariaLabel = drawn;
-  say(images.length ? drawn : `Type ${kind.toLowerCase()}, ${range}.`);
+  picture.ariaLabel = textFor("drawn", drawnText());
+  say(images.length ? picture.ariaLabel : textFor("type", kind.toLowerCase(), range()));
   board.ariaBusy = "false";
 }
 
 /** Paints the picture, which the browser makes as large as the board allows. */
 function paintBoard() {
-  const room = Math.min(board.clientWidth / widthOfRows(rows), board.clientHeight / rows.length);
+  const height = rows.length * (isNamed() ? 1 + CAPTION : 1);
+  const room = Math.min(board.clientWidth / widthOfRows(rows), board.clientHeight / height);
   const scale = Math.ceil((room * devicePixelRatio) / (1 + GAP) / imageSize);
-  paint(picture, rows, Math.max(scale, 1) * imageSize);
+  paint(picture, rows, Math.max(scale, 1) * imageSize, isNamed());
   picture.style.setProperty("--aspect", picture.width / picture.height);
 }
 
-const drawnText = () => textOf(rows.flat());
+function drawnText() {
+  if (!conditional) return textFor("images", IMAGES);
+  if (typable) return textOf(rows.flat());
+  return isNamed() ? names.slice(0, MOST).join(", ") : names[choice.value];
+}
 
 /** Saves the picture, with images as large as in those of the programs. */
 function savePicture() {
   const canvas = document.createElement("canvas");
-  paint(canvas, rows, Math.max(1, Math.floor(SAVED_PIXELS / imageSize)) * imageSize);
+  paint(canvas, rows, Math.max(1, Math.floor(SAVED_PIXELS / imageSize)) * imageSize, isNamed());
   const link = document.createElement("a");
   link.href = canvas.toDataURL();
-  link.download = `${drawnText().match(/\d+/g)?.join("-") ?? "images"}.png`;
+  const words = conditional ? drawnText().match(/[\p{L}\p{M}\p{N}]+/gu) : null;
+  link.download = `${words?.join("-").slice(0, 80) ?? "images"}.png`;
   link.click();
-  say(`Saved as ${link.download}`);
+  say(textFor("saved", link.download));
 }
 
 /** Says what has happened; the same again is not worth a word. */
@@ -124,24 +154,28 @@ function say(text) {
   if (element("status").textContent !== text) element("status").textContent = text;
 }
 
-/** Says what can be typed. */
-function showHint() {
+/** What can be typed. */
+function range() {
+  if (numbered) return textFor("range", numLabels - 1);
+  return names.slice(0, MOST).join(" ") + (numLabels > MOST ? " ..." : "");
+}
+
+/** Says what can be typed, or what of it is not drawn: of the end, `left` digits and signs. */
+function showHint(left) {
   const isDrawn = (character) =>
-    /\s/.test(character) || SIGNS.test(character) || isLabel(character);
-  const hints = [
-    [![...typed()].every(isDrawn), `Only ${range} and the signs - . , : / + ( ) are drawn.`],
-    [labels.value.length >= labels.maxLength, `At most ${labels.maxLength} characters.`],
-    [numLabels > 10, `Labels ${range}, with spaces between them.`],
-    [numLabels < 10, `Digits ${range}.`],
-    [true, "A date, for example, or a telephone number."],
-  ];
-  element("hint").textContent = hints.find(([applies]) => applies)[1];
+    /\s/.test(character) || SIGNS.test(character) || labelOf(character) >= 0;
+  const others = ![...typed()].every(isDrawn);
+  const hints = [];
+  if (others || !numbered) hints.push(textFor("only", range()));
+  if (left) hints.push(textFor("most", MOST, kind.toLowerCase(), left));
+  const usual = numLabels === 10 ? "date" : numLabels < 10 ? "few" : "many";
+  element("hint").textContent = hints.join(chinese ? "" : " ") || textFor(usual, range());
+  element("hint").className = others || left ? "incomplete" : "";
 }
 
 /** Says why nothing can be drawn; errors that follow from the first one say less. */
 function showFailure(message) {
-  element("failure").textContent ||=
-    `This browser cannot run the generator (${message}). Browsers since 2023 can.`;
+  element("failure").textContent ||= textFor("failure", message);
 }
 
 function followSliders() {
@@ -149,8 +183,8 @@ function followSliders() {
   const { style } = element("dot");
   style.left = `${sliderX.value}%`;
   style.bottom = `${sliderY.value}%`;
-  sliderX.ariaValueText = `${sliderX.value} percent right`;
-  sliderY.ariaValueText = `${sliderY.value} percent top`;
+  sliderX.ariaValueText = textFor("right", sliderX.value);
+  sliderY.ariaValueText = textFor("top", sliderY.value);
   redraw();
 }
 
@@ -161,23 +195,56 @@ function followPointer(event) {
   followSliders();
 }
 
-function start() {
-  const count = description.weightCount.toLocaleString("en");
-  element("about").textContent =
-    `${conditional ? "A conditional GAN" : "A GAN"} with ${count} weights, trained in competition ` +
-    "with a discriminator. It runs in this page: nothing is loaded, nothing is sent.";
-  document.title = element("title").textContent =
-    conditional ? "A GAN draws what you type" : "What a GAN draws";
+/** Fills in the texts, and what is drawn first. */
+function prepare() {
+  document.documentElement.lang = chinese ? "zh-CN" : "en";
+  const about = conditional ? "conditional" : "unconditional";
+  element("about").textContent = textFor(about, description.weightCount.toLocaleString("en"));
+  const title = conditional ? (typable ? "typedTitle" : "chosenTitle") : "plainTitle";
+  element("title").textContent = textFor(title);
+  for (const name of ["walk", "renew", "save"]) element(name).textContent = textFor(name);
+  element("renew").title = textFor("renewTitle");
+  for (const name of ["x", "y"]) element(name).ariaLabel = textFor(name);
   element("text").hidden = !conditional;
-  element("labels-name").textContent = kind;
-  labels.value = Array.from({ length: Math.min(numLabels, 10) }, (_, label) => label)
-    .join(numLabels > 10 ? " " : "");
+  element("kind").textContent = kind;
+  element("kind").htmlFor = typable ? "labels" : "choice";
+  (typable ? choice : labels).remove();
+  if (!typable) {
+    const each = numLabels > MOST ? textFor("first", MOST) : textFor("each");
+    choice.append(new Option(each, ""), ...names.map((name, label) => new Option(name, label)));
+  }
+  labels.value = numbered && numLabels === 10 ? today()
+    : names.slice(0, MOST).join(numLabels > 10 && numbered ? " " : "");
+}
 
-  labels.addEventListener("input", read);
-  // a click would put the cursor between the digits that are there
+/** The date here, as in 2026-12-01. */
+function today() {
+  const now = new Date();
+  return [now.getFullYear(), now.getMonth() + 1, now.getDate()]
+    .map((number) => String(number).padStart(2, "0")).join("-");
+}
+
+function start() {
+  prepare();
+  // a click would put the cursor between the digits that are there, and then typing would not
+  // replace them; who has typed already wants just that
   labels.addEventListener("focus", () => {
-    labels.addEventListener("click", () => labels.select(), { once: true });
+    labels.onclick = () => {
+      labels.select();
+      labels.onclick = null;
+    };
   });
+  labels.addEventListener("input", () => {
+    labels.onclick = null;
+    read();
+  });
+  choice.addEventListener("input", read);
+  // Typing replaces the date. select() gives the focus, too, in some browsers only, which on a
+  // touch screen would open a keyboard over the picture; there the first tap selects.
+  if (!matchMedia("(pointer: coarse)").matches) {
+    labels.focus({ preventScroll: true });
+    labels.select();
+  }
   const pad = element("pad");
   pad.addEventListener("pointerdown", (event) => {
     event.preventDefault();
