@@ -141,6 +141,17 @@ def device_name() -> str:
     return f"CPU: {_cpu()[0]}, {cores} cores"
 
 
+def cpu_memory() -> int:
+    """The bytes of memory of this machine; 0 where TensorFlow uses a GPU, or it is not known.
+
+    TensorFlow on a GPU says that memory is short. On a CPU it ends in a segmentation fault, or the
+    system kills it.
+    """
+    if _gpu_details() is not None or not hasattr(os, "sysconf"):
+        return 0
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _gpu_details() -> dict[str, Any] | None:
     """What TensorFlow knows of the first GPU; None if it uses none."""
     gpus = tf.config.list_physical_devices("GPU")

@@ -1,6 +1,7 @@
 """One alternating step: what goes in, what changes, what comes out."""
 
 import itertools
+import sys
 from unittest import mock
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 
 import dcgan_mnist
 from common.data.dataset import load_data
+from common.errors import UserError
 from common.gan.batches import RealImages
 from common.gan.step import METRICS
 from common.options import Options
@@ -201,6 +203,16 @@ def test_steps_of_one_call(gan, small_data, precision):
     )
     for found in others:
         assert_same(found, expected)
+
+
+def test_a_batch_that_does_not_fit_into_the_memory(gan, small_data, rng, monkeypatch):
+    """Less than 2 MB for an image of MNIST: a step of 10,000 was seen to take 14 GB."""
+    monkeypatch.setattr(sys.modules["common.training.train"], "cpu_memory", lambda: 10**9)
+    models = gan.models()
+    complaint = r"1000 given, with which a step needs about 2 GB .* has 1: give at most 6\d\d$"
+    with pytest.raises(UserError, match=complaint):
+        gan.step(models, *small_data, rng, batch_size=1000)
+    gan.step(models, *small_data, rng, batch_size=600)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Compiling the networks and joining them into the adversarial model (listing 4.2.3)."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import keras
@@ -87,6 +88,11 @@ def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
             yield from layers_of(layer)
         else:
             yield layer
+
+
+def count_outputs(network: keras.Model) -> int:
+    """The number of values that all layers of a network compute for one image."""
+    return sum(math.prod(layer.output.shape[1:]) for layer in layers_of(network))
 
 
 def copy_of(network: keras.Model, copied: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
