@@ -25,23 +25,23 @@ def table(report: dict[str, Any]) -> str:
         f"{'':24}{'generated':>12}{'training':>12}",
     ]
     notes = {
-        "frechet_distance": "of a classifier's features, not Inception's: no FID to compare with",
-        "precision": f"share of the images among the test images, k = {k}",
-        "recall": f"share of the test images among the images, k = {k}",
+        "frechet_distance": "in a classifier's features: not an FID",
+        "precision": f"share of images among test images, k = {k}",
+        "recall": f"share of test images among images, k = {k}",
         "density": f"1 for real images, k = {k}",
-        "coverage": f"share of the test images with an image near by, k = {k}",
-        "distance_from_uniform": "of the class histogram: share that would have to move",
-        "distance_from_data": "of the class histogram",
+        "coverage": f"share of test images with an image near, k = {k}",
+        "distance_from_uniform": "share of images that would have to move",
+        "distance_from_data": "the same, to the classes of test images",
     }
     for name, note in notes.items():
         title = name.replace("_", " ").capitalize()
         lines.append(f"{title:24}{generated[name]:12.4f}{training[name]:12.4f}   {note}")
     nearest, indent = report["nearest_training_image"], " " * 15
     lines += [
-        f"{'Nearest training image':24}{nearest['generated']['50%']:12.4f}{indent}median distance "
-        f"in pixels' values; of test images {nearest['test']['50%']:.4f}",
+        f"{'Nearest training image':24}{nearest['generated']['50%']:12.4f}{indent}median; "
+        f"of test images {nearest['test']['50%']:.4f}",
         f"{'Suspiciously near':24}{nearest['suspiciously_near']:12.2%}{indent}nearer than 1% of "
-        "the test images are",
+        "test images",
         "",
     ]
     rows = {"share": _shares(generated), "in training": _shares(training)}
