@@ -150,7 +150,7 @@ def _of_the_chief(
         *keep_best,
         Health(state, folder.best),
         # Before TensorBoard, which shows the grid.
-        SampleGrid(state.step.generator, state.noise_input, folder.grid, options.save_interval),
+        SampleGrid(state, folder, options.save_interval),
         *board,
         # Last, because figures can be drawn from the folder at any time.
         SaveProducts(state, folder),
