@@ -1,6 +1,5 @@
 """A run that is about to train, and config.json, which records what it was started with."""
 
-import argparse
 import dataclasses
 import json
 import platform
@@ -96,7 +95,7 @@ def read_config(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
         return restored_flags(config["flags"]), config
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run to resume: leave out --resume") from None
-    except (OSError, ValueError, KeyError, TypeError, argparse.ArgumentTypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder.config} cannot be read ({first_line(error)}): "
             "mend it, or give --overwrite in place of --resume to delete the run"
