@@ -23,7 +23,7 @@ _SYNONYMS = {
 class CommandParser(argparse.ArgumentParser):
     """A command line whose mistakes, like those found later, end in one line and status 2.
 
-    What it reads has the flags that were given, and no others.
+    The namespace that it returns holds only the flags that were given.
 
     Attributes:
         defaults: Defaults of flags, by their names, that differ from those of `Options`.
@@ -114,9 +114,7 @@ class CommandParser(argparse.ArgumentParser):
 def command(program: str, *arguments: str) -> str:
     """A command that the user can copy: the program is started as it was started now.
 
-    Args:
-        program: The program's file, and its first arguments, if it always needs some.
-        arguments: The other ones.
+    `program` is its file, and its first arguments, if it always needs some.
     """
     file, *first = program.split()
     flags = shlex.join([*first, *arguments])

@@ -1,6 +1,6 @@
-"""TensorFlow and Keras as the programs need them, seeds, and the device.
+"""Sets up TensorFlow and Keras, seeds, and the device.
 
-To be imported before Keras: this module loads TensorFlow, and sets what it reads while it loads.
+Import it before Keras: it loads TensorFlow, and sets what TensorFlow reads while it loads.
 """
 
 import ctypes

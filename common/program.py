@@ -85,9 +85,10 @@ class Program(CommandParser):
         build: Callable[..., Any],
         sample: Callable[[Any, Options], None],
     ) -> None:
-        """Does what a command line asks for: trains, or builds a generator to load and samples it.
+        """Runs a command, None for that of the process; a mistake ends in one line and status 2.
 
-        A mistake ends in one line and status 2. `argv` is None for the process's own command line.
+        `train` trains a run. `build` builds a generator, which gets the weights of a trained one,
+        and `sample` draws with it.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)

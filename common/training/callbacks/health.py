@@ -106,8 +106,7 @@ class Health(StepCallback):
 def sample_distance(images: np.ndarray) -> float:
     """How much images differ: root mean square of pixels, mean over all pairs, from 0 to 1.
 
-    Args:
-        images: Floats of shape (count, size, size, 1) in [0, 1]; two or more.
+    These are two or more, floats of shape (count, size, size, 1) in [0, 1].
     """
     one, other = np.triu_indices(len(images), 1)
     return float(np.sqrt(((images[one] - images[other]) ** 2).mean(axis=(1, 2, 3))).mean())
