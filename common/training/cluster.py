@@ -78,7 +78,7 @@ def multiworker_strategy(addresses: list[str], number: int, timeout: int) -> tf.
 
     It waits until all of them have arrived. The timeout, in seconds, is for this and for each step.
     """
-    # not public
+    # not public, and needed by several workers alone
     from tensorflow.python.eager.context import context
 
     if context()._context_handle is not None:  # TensorFlow is running already, as in a notebook

@@ -62,9 +62,9 @@ class SaveState(StepCallback):
 
 
 class SampleGrid(StepCallback):
-    """Draws the run's noise at each save interval, at the end, and after `EARLY` steps.
+    """Draws images of the same noise at each save interval and at the end (figure 4.2.2).
 
-    These are the images of figure 4.2.2.
+    And once after `EARLY` steps.
     """
 
     def __init__(self, state: TrainingState, folder: RunFolder, every_steps: int) -> None:
