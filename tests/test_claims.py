@@ -35,7 +35,7 @@ from common.program import Program
 from common.runs import history
 from common.runs.folder import RunFolder
 from common.training.callbacks import health
-from conftest import ROOT, Gan, assert_same_run, contents
+from conftest import ENVIRONMENT, ROOT, Gan, assert_same_run, contents
 from processes import spawn, wait_until
 
 # The networks of listings 4.2.1 and 4.2.2 for images of 8 x 8 pixels: filters / strides.
@@ -539,7 +539,7 @@ def test_a_verdict_has_the_figures_of_the_table(results):
 def test_the_command_line_of_a_variant():
     """In a process of its own, whose arguments begin with the variant's name."""
     command = [sys.executable, "experiments/claims.py", "tanh", "--generator=nowhere.h5"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stderr.startswith(
         "experiments/claims.py tanh: error: generator nowhere.h5 cannot be read: "
     )
