@@ -1,23 +1,20 @@
 """Reading a command line; a mistake ends in one line and status 2."""
 
 import argparse
-import errno
 import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from common.errors import UserError
 from common.options import FLAGS, ON_OFF, SWITCH
 
-# What other programs call these flags.
+# What other programs call these flags, where the names are not alike.
 _SYNONYMS = {
-    **dict.fromkeys(("--epochs", "--steps", "--iterations", "--num-steps"), "--train-steps"),
-    **dict.fromkeys(("--dataset", "--data-dir", "--images"), "--data"),
-    **dict.fromkeys(("--output-dir", "--out-dir", "--logdir"), "--outdir"),
+    **dict.fromkeys(("--epochs", "--steps", "--iterations"), "--train-steps"),
     **dict.fromkeys(("--model", "--weights", "--load"), "--generator"),
     **dict.fromkeys(("--class", "--label", "--labels"), "--digit"),
 }
@@ -26,31 +23,22 @@ _SYNONYMS = {
 class CommandParser(argparse.ArgumentParser):
     """A command line whose mistakes, like those found later, end in one line and status 2.
 
-    What it reads has the flags that were given, and no others.
+    The namespace that it returns holds only the flags that were given.
 
-    Args:
-        prog: The name of the command.
-        description: The first line of `--help`.
-        examples: The last lines of `--help`.
+    Attributes:
         defaults: Defaults of flags, by their names, that differ from those of `Options`.
     """
 
-    def __init__(
-        self,
-        prog: str,
-        description: str,
-        examples: str | None = None,
-        defaults: dict[str, Any] | None = None,
-    ) -> None:
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, prog: str, description: str) -> None:
         super().__init__(
             prog=prog,
             description=description,
-            epilog=examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,  # keeps the lines of examples
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
         )
-        self.defaults = defaults or {}
 
     def add_flag(self, name: str, to: Any = None, model_name: str = "") -> None:
         """Adds one of the flags that `Options` declares to this parser, or to a group of it."""
@@ -119,10 +107,6 @@ class CommandParser(argparse.ArgumentParser):
             if of_the_gpu is None:
                 raise
             self.error(of_the_gpu)
-        except OSError as error:  # of stdout; files have messages of their own
-            if error.errno != errno.ENOSPC:
-                raise
-            self.error("no space left on the device that the output goes to: free some")
         except KeyboardInterrupt:
             self.exit(130, f"{self.prog}: interrupted\n")
 
@@ -130,9 +114,7 @@ class CommandParser(argparse.ArgumentParser):
 def command(program: str, *arguments: str) -> str:
     """A command that the user can copy: the program is started as it was started now.
 
-    Args:
-        program: The program's file, and its first arguments, if it always needs some.
-        arguments: The other ones.
+    `program` is its file, and its first arguments, if it always needs some.
     """
     file, *first = program.split()
     flags = shlex.join([*first, *arguments])

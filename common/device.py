@@ -1,6 +1,6 @@
-"""TensorFlow and Keras as the programs need them, seeds, and the device.
+"""Sets up TensorFlow and Keras, seeds, and the device.
 
-To be imported before Keras: this module loads TensorFlow, and sets what it reads while it loads.
+Import it before Keras: it loads TensorFlow, and sets what TensorFlow reads while it loads.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ import numpy as np
 from common.errors import MAX_QUOTED, UserError
 
 _CPU_INFO = Path("/proc/cpuinfo")
-# Where Linux lists what is plugged in, and NVIDIA's number there.
-_PCI_DEVICES, _NVIDIA = Path("/sys/bus/pci/devices"), "0x10de\n"
 # with the Python that runs now, for `pip` alone may be that of another environment
 _INSTALL = f"{sys.executable} -m pip install 'tensorflow[and-cuda]'"
 
@@ -77,13 +75,7 @@ keras.config.set_image_data_format("channels_last")
 
 
 def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
-    """Checks that the device can do what a training needs, and prints a line that names it.
-
-    Args:
-        precision: What convolutions compute in, one of `options.PRECISIONS`.
-        xla: Whether a step is compiled with XLA.
-        batch_size: Of all replicas together.
-    """
+    """Checks that the device can do what a training needs, and prints a line that names it."""
     gpu = _gpu_details()
     if precision == "float16" and gpu is None:
         raise UserError(
@@ -116,19 +108,18 @@ def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
         )
 
 
-def faster_flags() -> tuple[str, float | None] | None:
-    """The flags with which a training is known to be faster than by default on this device.
-
-    Returns:
-        The flags, and the share of the default's time that a step then takes, measured on the two
-        kinds of CPU in benchmarks/RESULTS.md, None on a GPU; or None if nothing is known.
-    """
+def print_faster_flags() -> None:
+    """Names the flags with which a step is faster on this device, as benchmarks/RESULTS.md says."""
     _, instructions = _cpu()
     if _gpu_details() is not None:
-        return "--engine compiled", None
-    if "avx512_bf16" in instructions:
-        return "--engine compiled --precision bfloat16", 0.6
-    return ("--engine compiled", 0.9) if "avx2" in instructions else None
+        faster = "--engine compiled is the fast way here"
+    elif "avx512_bf16" in instructions:
+        faster = "--engine compiled --precision bfloat16 takes about 60% of the time here"
+    elif "avx2" in instructions:
+        faster = "--engine compiled takes about 90% of the time here"
+    else:
+        return
+    print(f"{faster} (see README, Speed)", flush=True)
 
 
 def device_name() -> str:
@@ -168,9 +159,6 @@ def _cpu() -> tuple[str, set[str]]:
 
 def seed_everything(seed: int) -> np.random.Generator:
     """Makes a run repeatable: the same seed gives the same weights, bit for bit.
-
-    Args:
-        seed: 0 to 2**32 - 1.
 
     Returns:
         The random generator that draws all noise, labels and batches. Keras's initial weights
@@ -212,25 +200,23 @@ def unused_gpu() -> str | None:
     TensorFlow's own messages say so in many lines, which are kept off the console.
 
     Returns:
-        None if TensorFlow uses a GPU, there is none, or CUDA_VISIBLE_DEVICES hides it.
+        None if TensorFlow uses a GPU, CUDA_VISIBLE_DEVICES hides it, or there is none, as far as
+        nvidia-smi, which comes with the driver, tells.
     """
     is_visible = re.match(r"\d|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
     if not is_visible or tf.config.list_physical_devices("GPU"):
         return None
-    try:
+    found = ""
+    with suppress(OSError):
         found = subprocess.run(["nvidia-smi", "-q"], capture_output=True, text=True).stdout
-    except OSError:  # it comes with the driver
-        found = ""
-    name = re.search(r"Product Name *: (.+)", found)
-    if name:
+    if name := re.search(r"Product Name *: (.+)", found):
         return f"the CPU is used, not {name[1]}: {_reason(found)}"
-    if not any(file.read_text() == _NVIDIA for file in _PCI_DEVICES.glob("*/vendor")):
-        return None
-    fault = f"says '{' '.join(found.split())[:MAX_QUOTED]}'" if found else "was not found"
-    return (
-        f"the CPU is used, not the NVIDIA GPU, whose driver {fault}: restart the machine, install "
-        "the driver, or let the container see the GPU (docker run --gpus all)"
-    )
+    if found and "No devices" not in found:
+        return (
+            "the CPU is used, not the NVIDIA GPU, whose driver says "
+            f"'{' '.join(found.split())[:MAX_QUOTED]}': restart the machine, or install the driver"
+        )
+    return None
 
 
 def _reason(found: str) -> str:

@@ -41,9 +41,9 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def remove_partials(folder: Path, name: str = "*") -> None:
+def remove_partials(folder: Path) -> None:
     """Removes what a killed process has left half written in a folder that is locked."""
-    for partial in folder.glob(partial_of(Path(name)).name):
+    for partial in folder.glob(partial_of(Path("*")).name):
         partial.unlink()
 
 
@@ -70,9 +70,7 @@ def refuse_to_replace(path: Path, flag: str) -> None:
 def free_file(path: Path, *suffixes: str) -> Path:
     """The first of `00000.png`, `00000-1.png`, `00000-2.png`, ... that no file has.
 
-    Args:
-        path: The name to take if it is free.
-        suffixes: Of files that go with it, whose names have to be free as well.
+    A file of the same name with one of the suffixes goes with it: its name has to be free as well.
     """
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(1))
     for free in itertools.chain([path], numbered):

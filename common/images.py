@@ -65,12 +65,7 @@ def in_rows(pictures: np.ndarray, columns: int) -> np.ndarray:
 
 
 def save_picture(grid: np.ndarray, path: Path) -> None:
-    """Writes a picture, pixel by pixel.
-
-    Args:
-        grid: Grey pixels, uint8 of shape (height, width).
-        path: A .png, .pdf or .svg file.
-    """
+    """Writes grey pixels, uint8 of shape (height, width), as a .png, .pdf or .svg file."""
     picture, kind = io.BytesIO(), kind_of(path)[1:]
     if kind == "png":
         Image.fromarray(grid).save(picture, kind)
@@ -90,13 +85,9 @@ def save_picture(grid: np.ndarray, path: Path) -> None:
 
 
 def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last: int) -> None:
-    """Writes an animated GIF that repeats for ever, in 256 shades of grey.
+    """Writes grey frames, each uint8 of shape (height, width), as a GIF that repeats for ever.
 
-    Args:
-        frames: Grey pixels, each uint8 of shape (height, width).
-        path: The file to write.
-        milliseconds: How long each frame is shown, in steps of 10.
-        last: The same for the last one.
+    Each is shown for some milliseconds, in steps of 10, the last one for `last` milliseconds.
     """
     animation = io.BytesIO()
     first, *others = map(Image.fromarray, frames)
@@ -126,11 +117,7 @@ def show_picture(path: Path) -> None:
 
 
 def resolve_show(show: bool | None) -> bool:
-    """Decides whether pictures open in a window.
-
-    Args:
-        show: The flag; None shows them if the output goes to a terminal and there is a display.
-    """
+    """Decides whether pictures open in a window; by default on a terminal with a display."""
     on_terminal = sys.stdout is not None and sys.stdout.isatty()
     if show is False or (show is None and not on_terminal):
         return False

@@ -11,13 +11,14 @@ import argparse
 import dataclasses
 import enum
 import math
+import os
 import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.data import MAX_PIXELS, MNIST, PROJECT, name_of
+from common.data import MAX_PIXELS, MNIST, PROJECT
 from common.errors import UserError
 from common.files import kind_of
 
@@ -40,7 +41,6 @@ ANY = TRAIN | Mode.FIGURES | WITH_GENERATOR
 # Types of flags without a value: one that is off unless given, one with a --no- form.
 SWITCH = "store_true"
 ON_OFF = argparse.BooleanOptionalAction
-
 
 # How config.json stores a flag of the run: whether a resumed run may change it. Other flags belong
 # to the command, and each command gives them anew.
@@ -68,18 +68,6 @@ class Flag:
     conditional: bool = False  # exists only where the generator takes labels
     nargs: str | None = None
     const: Any = None  # the value if it is given without one
-
-    def restored(self, stored: Any) -> Any:
-        """Converts a value from config.json as the command line would.
-
-        Raises:
-            ValueError, argparse.ArgumentTypeError: The command line would refuse it.
-        """
-        if isinstance(self.type, tuple) or self.type in (SWITCH, ON_OFF):
-            if stored not in (self.type if isinstance(self.type, tuple) else (True, False)):
-                raise ValueError(f"{stored!r} given")
-            return stored
-        return None if stored is None is self.default else self.type(str(stored))
 
 
 def flag(default: Any, type: Any, metavar: str | None, modes: Mode, help: str, **more: Any) -> Any:
@@ -120,10 +108,7 @@ def path(text: str) -> Path:
     """The type of a file or a folder; ~ is the home folder, as in a shell."""
     if not text:
         raise argparse.ArgumentTypeError(f"{text!r} given, a file or a folder expected")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:  # there is no such user
-        raise argparse.ArgumentTypeError(f"{text!r} given: {error}") from error
+    return Path(os.path.expanduser(text))
 
 
 def file_named(*suffixes: str) -> Callable[[str], Path]:
@@ -186,22 +171,20 @@ class Options:
         "how many images to draw (default: 16; 10000 to --evaluate), or with --interpolate, how "
         "many walks (default: 10)")
     interpolate: int | None = flag(None, whole_number(2, 1000), "STEPS", SAMPLE,
-        "walk from one z to another, each walk a row of so many images (default: 10; as an "
-        "animation, 30); spherically, so that z is uniform all along the way", nargs="?", const=0)
+        "walk spherically from one z to another, in rows of STEPS images (default: 10; as an "
+        "animation, 30)", nargs="?", const=0)
     output: Path | None = flag(None, file_named(".png", ".pdf", ".svg", ".npz", ".gif"), "FILE",
         SAMPLE,
-        "where to: a picture (.png, .pdf, .svg), the images and labels themselves (.npz), or of "
+        "a picture (.png, .pdf, .svg), the images and labels themselves (.npz), or of "
         "--interpolate an animation (.gif) (default: a .png in test_outputs/)")
     evaluate: bool = flag(False, SWITCH, None, EVALUATE,
-        "measure how good the digits are, against the test images of --data: "
-        "test_outputs/evaluation.json")
+        "measure how good the digits are, against the test images of --data")
     export: Path | None = flag(None, file_named(".html", ".keras", ".onnx", ""), "FILE", EXPORT,
-        "write the generator in another format: .html, a page that draws in any browser, .keras, "
-        ".onnx, or, without a suffix, a folder with a TensorFlow SavedModel")
+        "write the generator as a page that draws (.html), as .keras, as .onnx, or, without a "
+        "suffix, as a folder with a TensorFlow SavedModel")
     digit: list[str] | None = flag(None, str, "DIGIT", SAMPLE,
-        "the digit to draw; or several, in this order in each row of the picture: 0 1 2, or in "
-        "one word, 2026 being 2 0 2 6; with --interpolate, the walk from digit to digit; classes "
-        "of other data have the names they had there (default: random ones)",
+        "the digit to draw, or several: 0 1 2, or 2026; with --interpolate, the walk from digit "
+        "to digit; classes of other data have the names they had there (default: random ones)",
         short="-d", nargs="+", conditional=True)
 
     # training
@@ -214,8 +197,8 @@ class Options:
     checkpoint_interval: int | None = flag(None, count, "N", TRAIN,
         "steps from one checkpoint to the next (default: --save-interval)", stored=CHANGEABLE)
     evaluate_interval: int | None = flag(None, whole_number(0, MAX_COUNT), "N", TRAIN,
-        "steps from one evaluation of 5,000 images to the next; the best generator is kept; 0 for "
-        "none (default: 2500 on MNIST, 0 on other data)", stored=CHANGEABLE)
+        "steps from one evaluation to the next; the best generator is kept; 0 for none (default: "
+        "2500 on MNIST, 0 on other data)", stored=CHANGEABLE)
     data: Path = flag(MNIST, path, "PATH", TRAIN | EVALUATE,
         "an .npz file like keras.datasets.mnist's, a folder with IDX files like MNIST's, or one "
         "with a folder of pictures for each class (default: MNIST, which comes with the programs)",
@@ -224,9 +207,8 @@ class Options:
         "crop and resize images to N x N pixels, N a multiple of 4 (default: as they are)",
         stored=CHANGEABLE)  # to what gives the same images
     engine: str = flag("train_on_batch", ENGINES, None, TRAIN,
-        "how to take steps: one by one, as in the chapter, or many in one call of a compiled "
-        "function, which is faster; the digits are the same (default: {default})",
-        stored=CHANGEABLE)
+        "take steps one by one, as in the chapter, or many in one call of a compiled function, "
+        "which is faster (default: {default})", stored=CHANGEABLE)
     precision: str = flag("float32", PRECISIONS, None, TRAIN,
         "what convolutions compute in; bfloat16 is faster on a GPU since Ampere and on a CPU with "
         "instructions for it, float16 needs a GPU (default: {default})", stored=FIXED)
@@ -234,12 +216,11 @@ class Options:
         "compile with XLA: for --engine compiled on a GPU (default: --no-xla)",
         stored=CHANGEABLE, needs={"engine": "compiled", "strategy": "none"})
     strategy: str = flag("none", STRATEGIES, None, TRAIN,
-        "train on several devices, which share each batch: on those of this machine (mirrored), "
-        "or on several machines, which TF_CONFIG or Slurm name (multiworker); with --engine "
-        "compiled (default: {default})")
+        "share each batch among devices of this machine (mirrored), or among machines, which "
+        "TF_CONFIG or Slurm name (multiworker) (default: {default})")
     devices: list[str] | None = flag(None, device_names, "NAMES", TRAIN,
-        "for --strategy mirrored: the devices, for example GPU:0,GPU:1, or CPU:0,CPU:1 to try it "
-        "without GPUs (default: all GPUs)", needs={"strategy": "mirrored"})
+        "for --strategy mirrored: GPU:0,GPU:1 and so on, or CPU:0,CPU:1 to try it without GPUs "
+        "(default: all GPUs)", needs={"strategy": "mirrored"})
     sync_batchnorm: bool = flag(False, ON_OFF, None, TRAIN,
         "batch normalization uses the statistics of the whole batch, not of each device's share "
         "of it (default: --no-sync-batchnorm)", stored=CHANGEABLE)
@@ -247,8 +228,8 @@ class Options:
         "for --strategy multiworker: how long to wait for another worker before giving up "
         "(default: {default})", needs={"strategy": "multiworker"})
     log_interval: int = flag(100, count, "N", TRAIN,
-        "steps from one log line to the next; 1 for each step, as in the chapter (default: "
-        "{default}, and on a terminal a progress bar instead)", exclusive="log")
+        "steps from one log line to the next (default: {default}, and on a terminal a progress bar "
+        "instead)", exclusive="log")
     quiet: bool = flag(False, SWITCH, None, TRAIN,
         "print only warnings and errors", exclusive="log")
     tensorboard: bool = flag(False, ON_OFF, None, TRAIN,
@@ -258,11 +239,10 @@ class Options:
         "resume the run in --outdir with the flags that it was started with; --train-steps may "
         "grow", exclusive="start")
     overwrite: bool = flag(False, SWITCH, None, TRAIN | SAMPLE | EXPORT,
-        "start a new run in place of the one in --outdir, which is deleted; with --generator, "
-        "replace the file named by --output or --export", exclusive="start")
+        "start a new run in place of the one in --outdir, which is deleted; or replace the file "
+        "named by --output or --export", exclusive="start")
     figures: bool = flag(False, SWITCH, None, Mode.FIGURES,
-        "instead of training, draw the figures of the run in --outdir again, from its folder "
-        "alone: losses.png, evolution.png, evolution.gif", exclusive="start")
+        "only draw the figures of the run in --outdir again, from its folder", exclusive="start")
 
     # any mode
     # if not given, `resolve` draws one
@@ -287,10 +267,19 @@ class Options:
             return Mode.FIGURES if self.figures else TRAIN
         return EVALUATE if self.evaluate else SAMPLE if self.export is None else EXPORT
 
+    @property
+    def data_name(self) -> str:
+        """The data set as files name it: relative to the project if it belongs to it.
+
+        `PROJECT / data_name` is the path again, also after the project has been moved.
+        """
+        path = self.data.resolve()
+        return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()
+
     def of_the_run(self) -> dict[str, Any]:
         """The flags of the run, as config.json holds them."""
         flags = {name: getattr(self, name) for name in FLAGS if FLAGS[name].stored}
-        return flags | {"data": name_of(self.data)}
+        return flags | {"data": self.data_name}
 
     def typed(self) -> list[str]:
         """The given flags, as on a command line."""
@@ -332,9 +321,6 @@ def resolve(given: dict[str, Any], program: str, others: dict[str, Any]) -> Opti
         given: The flags that were given on the command line.
         program: The program's file.
         others: The flags of the run, where these are known, or the program's own defaults.
-
-    Raises:
-        UserError: Given flags have no effect, or do not fit each other.
     """
     values = others | given
     if values.get("strategy", "none") != "none":
@@ -355,15 +341,8 @@ def resolve(given: dict[str, Any], program: str, others: dict[str, Any]) -> Opti
 
 
 def restored_flags(stored: dict[str, Any]) -> dict[str, Any]:
-    """The flags of a run from its config.json.
-
-    Raises:
-        KeyError: A flag is missing.
-        ValueError, argparse.ArgumentTypeError: The command line would refuse a value.
-    """
-    flags = {
-        name: declared.restored(stored[name]) for name, declared in FLAGS.items() if declared.stored
-    }
+    """The flags of a run from its config.json; raises a `KeyError` if one is missing."""
+    flags = {name: stored[name] for name, declared in FLAGS.items() if declared.stored}
     return flags | {"data": PROJECT / flags["data"]}
 
 
@@ -393,15 +372,8 @@ def _check_mode(name: str, mode: Mode) -> None:
         return
     if mode not in WITH_GENERATOR and not modes & ~WITH_GENERATOR:
         raise UserError(f"{named(name)}: needs --generator FILE, the generator to use")
-    if mode in WITH_GENERATOR and SAMPLE not in modes and modes & ~WITH_GENERATOR:
-        raise UserError(
-            f"{named(name)}: is for training, and --generator draws digits without it: leave one "
-            "of them out"
-        )
-    raise UserError(
-        f"{named(name)}: has no effect together with --{str(mode.name).lower()}: leave one of them "
-        "out"
-    )
+    other = "generator" if mode is SAMPLE else str(mode.name).lower()
+    raise UserError(f"{named(name)}: has no effect together with --{other}: leave one of them out")
 
 
 def _check_samples(options: Options) -> None:

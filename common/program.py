@@ -29,26 +29,13 @@ class Program(CommandParser):
             and the generator's file, so that a copy of a program has its own.
         description: The first line of `--help`.
         conditional: Whether the generator takes labels, and so --digit exists.
-        prog: How messages call it, if not by its name; it has no examples then.
-        defaults: As for `CommandParser`.
-
-    Attributes:
-        name: The name of the model.
     """
 
-    def __init__(
-        self,
-        module: str,
-        file: str,
-        description: str,
-        conditional: bool = False,
-        prog: str = "",
-        defaults: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, module: str, file: str, description: str, conditional: bool = False) -> None:
         self.name = Path(file).stem
         self.conditional = conditional
-        examples = "" if prog else _examples(self.name, conditional)
-        super().__init__(prog or f"{self.name}.py", description, examples, defaults)
+        super().__init__(f"{self.name}.py", description)
+        self.epilog = _examples(self.name, conditional)
         self._add_flags()
         self._options: Options | None = None  # of the process's own command line
         if module == "__main__":
@@ -98,13 +85,10 @@ class Program(CommandParser):
         build: Callable[..., Any],
         sample: Callable[[Any, Options], None],
     ) -> None:
-        """Does what a command line asks for; a mistake ends in one line and status 2.
+        """Runs a command, None for that of the process; a mistake ends in one line and status 2.
 
-        Args:
-            argv: The command line; None for that of the process.
-            train: Builds and trains the models of a run.
-            build: Builds a generator, to load a trained one into.
-            sample: Draws with a trained generator.
+        `train` trains a run. `build` builds a generator, which gets the weights of a trained one,
+        and `sample` draws with it.
         """
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -164,20 +148,11 @@ class Program(CommandParser):
 
     def _where_it_may_be(self, missing: Path) -> str:
         """Where the generator may be that the user has named."""
-        others = [str(file) for file in missing.parent.glob("*.h5")]
-        near = get_close_matches(str(missing), others, 1)
-        included = PROJECT / "pretrained" / f"{self.name}.h5"
-        if near:
+        if near := get_close_matches(str(missing), map(str, missing.parent.glob("*.h5")), 1):
             return f"did you mean {near[0]}?"
-        run = missing.with_suffix("")
-        if (run / "config.json").exists():
-            return (
-                f"the run in {run} writes it after its first --save-interval steps, and when it is "
-                "stopped: wait for that"
-            )
-        if included.exists():
-            return f"train one first, or give the one that is included, {included}"
-        return "train one first"
+        train = "a training writes one after its first --save-interval steps"
+        included = PROJECT / "pretrained" / f"{self.name}.h5"
+        return f"{train}; included is {included}" if included.exists() else train
 
 
 def _examples(name: str, conditional: bool) -> str:

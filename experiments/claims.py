@@ -154,19 +154,23 @@ VARIANTS = {
 }
 
 
+class _Program(Program):
+    defaults = DEFAULTS
+
+
+class _Parser(CommandParser):
+    defaults = DEFAULTS
+
+
 def variant(name: str) -> AbstractContextManager:
     """A context in which `dcgan_mnist` is a variant of itself, with a name of its own.
 
     Replacing names leaves the program as the chapter has it: without arguments that only
     experiments would use, and without a copy that could differ in more than it says.
     """
-    program = Program(
-        __name__,
-        name,
-        f"Train a variant of the DCGAN, or draw digits with it. Changed: {VARIANTS[name].change}.",
-        prog=f"experiments/claims.py {name}",
-        defaults=DEFAULTS,
-    )
+    description = "Train a variant of the DCGAN, or draw digits with it. Changed: "
+    program = _Program("claims", name, f"{description}{VARIANTS[name].change}.")
+    program.prog, program.epilog = f"experiments/claims.py {name}", None
     return mock.patch.multiple(
         dcgan_mnist, PROGRAM=program, train=train_in_stages, **VARIANTS[name].names
     )
@@ -174,7 +178,7 @@ def variant(name: str) -> AbstractContextManager:
 
 def _command_line() -> CommandParser:
     """The command line, apart from that of a variant."""
-    parser = CommandParser("experiments/claims.py", __doc__.splitlines()[0], defaults=DEFAULTS)
+    parser = _Parser("experiments/claims.py", __doc__.splitlines()[0])
     command = parser.add_mutually_exclusive_group(required=True)
     names: dict[str, Any] = {"choices": VARIANTS, "metavar": "NAME"}
     command.add_argument(

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
+from common.images import save_picture
+from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.training.callbacks.output import SampleGrid
 from common.training.callbacks.stopping import StopOnSignal
@@ -34,13 +36,16 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, m
     monkeypatch.setattr("common.training.callbacks.output.EARLY", early)
     models = generator, _, adversarial = gan.models(image_size=8)
     step = gan.step(models, *small_data, rng, batch_size=4)
-    noise_input = step.latent.draw(rng, 16)
+    state = TrainingState(step, step.latent.draw(rng, 16))
     folder = RunFolder(tmp_path / "grids")
-    drawn = []
-    grids = SampleGrid(
-        *(generator, noise_input, lambda steps: drawn.append(steps) or folder.grid(steps)),
-        every_steps=2,
-    )
+    drawn, save = [], save_picture
+
+    def note(grid, file):
+        drawn.append(int(file.stem))
+        save(grid, file)
+
+    monkeypatch.setattr("common.training.callbacks.output.save_picture", note)
+    grids = SampleGrid(state, folder, every_steps=2)
     randomized(generator)  # for images that are not all but grey
     run_steps(adversarial, step, [], [grids], train_steps=5, save_interval=2)
     assert drawn == sorted({2, early, 4, 5})
@@ -48,7 +53,7 @@ def test_grids_at_each_interval_and_at_the_end(gan, small_data, rng, tmp_path, m
 
     # the last grid is what the generator makes of the fixed noise now: white frames, first image
     grid = mpl_image.imread(folder.grid(5))
-    images = generator.predict_on_batch(noise_input)[:, :, :, 0]
+    images = generator.predict_on_batch(state.noise_input)[:, :, :, 0]
     assert images.std() > 0.1
     np.testing.assert_allclose(tiles(grid, 8), images, atol=0.51 / 255)
     assert grid[:6].min() == pytest.approx(1.0)

@@ -8,6 +8,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -33,7 +35,7 @@ from common.program import Program
 from common.runs import history
 from common.runs.folder import RunFolder
 from common.training.callbacks import health
-from conftest import Gan, assert_same_run, contents
+from conftest import ENVIRONMENT, ROOT, Gan, assert_same_run, contents
 from processes import spawn, wait_until
 
 # The networks of listings 4.2.1 and 4.2.2 for images of 8 x 8 pixels: filters / strides.
@@ -532,6 +534,15 @@ def test_a_verdict_has_the_figures_of_the_table(results):
     by_hand = re.sub(r"\{[^}]*\}|`[^`]*`|[\d,]+ steps", "", tables.VERDICTS.read_text())
     allowed = {"128", "256", "2", "0.5", "1", "0", "501", "1,000", "2,500"}
     assert set(re.findall(r"\d[\d.,]*(?<![.,])%?", by_hand)) <= allowed
+
+
+def test_the_command_line_of_a_variant():
+    """In a process of its own, whose arguments begin with the variant's name."""
+    command = [sys.executable, "experiments/claims.py", "tanh", "--generator=nowhere.h5"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stderr.startswith(
+        "experiments/claims.py tanh: error: generator nowhere.h5 cannot be read: "
+    )
 
 
 def test_the_pages_commands_are_understood(monkeypatch):

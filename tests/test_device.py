@@ -148,31 +148,23 @@ def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
     assert capsys.readouterr().out == ""
 
 
-# What nvidia-smi prints, what is plugged in, and what is said of it.
+# What nvidia-smi prints, and what is said of it.
 REPORT = "Driver Version : 1.2\nCUDA Version : {cuda}\nGPU 00:1\n    Product Name : NVIDIA T4\n"
-OTHERS, NVIDIAS = "0x8086\n", "0x10de\n"
-MEND = "restart the machine, install the driver, or let the container see the GPU"
 UNUSED = [
-    (None, OTHERS, None),
-    (
-        *(None, NVIDIAS),
-        f"the NVIDIA GPU, whose driver was not found: {MEND} (docker run --gpus all)",
-    ),
+    (None, None),
+    ("No devices were found", None),
     (
         "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 5\n",
-        NVIDIAS,
         "the NVIDIA GPU, whose driver says 'Failed to initialize NVML: Driver/library version "
-        f"mismatch NVML library version: 5': {MEND} (docker run --gpus all)",
+        "mismatch NVML library version: 5': restart the machine, or install the driver",
     ),
     (
         REPORT.format(cuda="11.4"),
-        NVIDIAS,
         "NVIDIA T4: its driver supports CUDA 11.4, and TensorFlow needs CUDA 12: install a newer "
         "driver",
     ),
     (
         REPORT.format(cuda="13.0"),
-        NVIDIAS,
         "NVIDIA T4: TensorFlow does not find libcublas.so.12, libcudnn.so.9: "
         f"{sys.executable} -m pip install 'tensorflow[and-cuda]'",
     ),
@@ -181,18 +173,15 @@ UNUSED = [
 
 @pytest.fixture
 def gpu(tmp_path, monkeypatch):
-    """Pretends that there is a GPU: `gpu(what nvidia-smi prints, what is plugged in)`."""
+    """Pretends that there is a GPU: `gpu(what nvidia-smi prints)`."""
     build = {"is_cuda_build": True, "cuda_version": "12.5.1", "cudnn_version": "9"}
     monkeypatch.setattr(device.tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(device.tf.sysconfig, "get_build_info", lambda: build)
     monkeypatch.setattr(device, "_is_found", lambda library: "cudart" in library)
-    monkeypatch.setattr(device, "_PCI_DEVICES", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    def pretend(printed, vendor):
-        (tmp_path / "0000:01:00.0").mkdir()
-        (tmp_path / "0000:01:00.0" / "vendor").write_text(vendor)
+    def pretend(printed):
         if printed is not None:
             command = tmp_path / "nvidia-smi"
             command.write_text(f"#!{sys.executable}\nprint({printed!r})\n")
@@ -201,9 +190,9 @@ def gpu(tmp_path, monkeypatch):
     return pretend
 
 
-@pytest.mark.parametrize(("printed", "vendor", "said"), UNUSED)
-def test_why_a_gpu_is_not_used(gpu, printed, vendor, said, monkeypatch):
-    gpu(printed, vendor)
+@pytest.mark.parametrize(("printed", "said"), UNUSED)
+def test_why_a_gpu_is_not_used(gpu, printed, said, monkeypatch):
+    gpu(printed)
     assert device.unused_gpu() == (said and f"the CPU is used, not {said}")
     for hidden in ("", "-1", "NoDevFiles"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
@@ -212,12 +201,13 @@ def test_why_a_gpu_is_not_used(gpu, printed, vendor, said, monkeypatch):
 
 def test_who_asks_for_a_gpu_is_told_why_it_is_not_used(gpu, tmp_path, capsys):
     """Before what is asked for is refused."""
-    gpu(*UNUSED[3][:2])
+    printed, said = UNUSED[3]
+    gpu(printed)
     with pytest.raises(SystemExit) as stopped:
         dcgan_mnist.main(["--precision=float16", f"--outdir={tmp_path}"])
     assert stopped.value.code == 2
     warning, error = capsys.readouterr().err.splitlines()
-    assert warning == f"warning: the CPU is used, not {UNUSED[3][2]}"
+    assert warning == f"warning: the CPU is used, not {said}"
     assert error.startswith(
         "dcgan_mnist.py: error: argument --precision: float16 given, which needs a GPU"
     )

@@ -19,6 +19,7 @@ import chapter
 import conftest
 import dcgan_mnist
 from common.options import ENGINES
+from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
 from common.training.callbacks.output import SampleGrid
 from common.training.callbacks.progress import LogLine
@@ -246,8 +247,8 @@ def take_steps_and_count(engine):
     models = gan.models(image_size=8)
     images = np.zeros((10, 8, 8), np.uint8)
     step = gan.step(models, images, None, np.random.default_rng(0), batch_size=4, engine=engine)
-    noise_input = step.latent.draw(step.rng, 16)
-    grids = SampleGrid(models[0], noise_input, RunFolder(Path("grids")).grid, every_steps=100)
+    state = TrainingState(step, step.latent.draw(step.rng, 16))
+    grids = SampleGrid(state, RunFolder(Path("grids")), every_steps=100)
     history = []
     for steps in (200, 800):
         run_steps(

@@ -18,12 +18,3 @@ MIN_LABELS, MAX_LABELS = 2, 1000
 def num_classes(labels: Any) -> int:
     """The number of classes of the labels of a training part, integers of shape (N,)."""
     return int(labels.max()) + 1
-
-
-def name_of(path: Path) -> str:
-    """The name of a data set in config.json: relative to the project if it belongs to it.
-
-    `PROJECT / name_of(path)` is the path again, also after the project has been moved.
-    """
-    path = path.resolve()
-    return (path.relative_to(PROJECT) if PROJECT in path.parents else path).as_posix()

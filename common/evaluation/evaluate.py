@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from common.data import name_of
 from common.data.dataset import DataSet, load_dataset
 from common.device import seed_everything
 from common.errors import UserError
@@ -55,7 +54,7 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     )
     report = {
         "generator": str(options.generator),
-        "data": name_of(options.data),
+        "data": options.data_name,
         "data_sha256": data.sha256,
         "seed": options.seed,
         **({"class_names": data.names} if data.names else {}),

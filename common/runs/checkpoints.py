@@ -24,11 +24,9 @@ KEPT = 2
 class TrainingState:
     """All that a run needs in order to resume as if nothing had happened.
 
-    Args:
+    Attributes:
         step: Holds both networks, both optimizers and the random generator.
         noise_input: The generator's inputs for the sample grids.
-
-    Attributes:
         history: A record for each step so far; its length is the number of steps taken.
         evaluations: The metrics of evaluations during training, by the number of steps taken.
     """
@@ -96,11 +94,7 @@ class TrainingState:
 
 
 class Checkpoints:
-    """The newest checkpoints of a run.
-
-    Args:
-        folder: The folder that holds them.
-    """
+    """The newest checkpoints of a run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

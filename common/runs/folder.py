@@ -1,7 +1,7 @@
 """The folder of a run: the name of every file in it, and who may write there."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
@@ -15,11 +15,7 @@ EVENTS = "events.out.tfevents."
 
 
 class RunFolder:
-    """The folder of a run, and the generator's file beside it.
-
-    Args:
-        path: The folder; its name is the name of the model.
-    """
+    """The folder of a run, whose name is that of the model, and the generator's file beside it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,11 +47,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from writing the run's files, and checks that this one can.
-
-        If no run has begun when the context ends, nothing is left behind.
-        """
-        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        """Keeps other processes from writing the run's files, and checks that this one can."""
         check_writable(self.generator)
         check_writable(self.config)
         # the system releases the lock when the process ends, even if it is killed
@@ -72,14 +64,8 @@ class RunFolder:
         try:
             for folder in (self.path, self.checkpoints.folder):
                 remove_partials(folder)
-            remove_partials(self.generator.parent, self.generator.name)
             yield
         finally:
-            if not self.config.exists():
-                Path(lock.lock_file).unlink(missing_ok=True)
-                for folder in made:
-                    with suppress(OSError):  # it is not empty
-                        folder.rmdir()
             lock.release()
 
     def refuse_to_overwrite(self) -> None:
@@ -102,14 +88,10 @@ class RunFolder:
         config.json goes last, so that until then the run can be recognized.
         """
         for file in [*self._files(), self.config]:
-            try:
-                file.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot remove {file}: {error.strerror}") from error
+            file.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
         """The files of a run that exist here, except config.json."""
         named = (self.history, self.best, self.losses, self.evolution, self.animation)
-        existing = [file for file in named if file.exists()]
-        numbered = [*self.grids().values(), *self.checkpoints.files()]
-        return [*numbered, *existing, *self.event_files()]
+        numbered = [*self.grids().values(), *self.checkpoints.files(), *self.event_files()]
+        return [*numbered, *(file for file in named if file.exists())]

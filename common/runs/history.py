@@ -75,13 +75,9 @@ def read_history(file: Path) -> History:
     """Reads a history from a table."""
     try:
         table = csv.DictReader(file.read_text().splitlines())
-        history = [StepRecord(*(float(row[name]) for name in COLUMNS)) for row in table]
-    except OSError as error:
+        return [StepRecord(*(float(row[name]) for name in COLUMNS)) for row in table]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file} cannot be read ({error.strerror}): train first, or give the --outdir of a run"
+            f"{file} cannot be read ({first_line(error)}): train first, or give the --outdir of a "
+            "run"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is no history of a run: {first_line(error)}") from error
-    if not history:
-        raise UserError(f"{file} holds no steps to draw: train first")
-    return history

@@ -1,6 +1,5 @@
 """A run that is about to train, and config.json, which records what it was started with."""
 
-import argparse
 import dataclasses
 import json
 import platform
@@ -93,18 +92,10 @@ def read_config(folder: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the run in a folder was started with: its flags, and the whole of config.json."""
     try:
         config = json.loads(folder.config.read_bytes())
-        missing = {"data_sha256", "earlier", *environment()} - config.keys()
-        if missing:
-            raise KeyError(*missing)
         return restored_flags(config["flags"]), config
     except FileNotFoundError:
-        if folder.checkpoints.files():
-            raise UserError(
-                f"{folder.config} is missing, without which its checkpoints cannot be resumed: "
-                "put it back, or give --overwrite in place of --resume to delete them"
-            ) from None
         raise UserError(f"{folder} holds no run to resume: leave out --resume") from None
-    except (OSError, ValueError, KeyError, TypeError, argparse.ArgumentTypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder.config} cannot be read ({first_line(error)}): "
             "mend it, or give --overwrite in place of --resume to delete the run"

@@ -26,10 +26,6 @@ class Cluster(Workers):
     """The workers of a multi-worker strategy.
 
     All of them have to call these methods at the same point: each call waits for the others.
-
-    Args:
-        strategy: The strategy.
-        is_chief: Whether this worker is the chief.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy, is_chief: bool) -> None:

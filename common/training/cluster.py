@@ -74,14 +74,11 @@ def _from_slurm() -> tuple[list[str], int]:
 
 
 def multiworker_strategy(addresses: list[str], number: int, timeout: int) -> tf.distribute.Strategy:
-    """The strategy of several workers; waits until all of them have arrived.
+    """The strategy of the workers that `cluster_from_environment` has found.
 
-    Args:
-        addresses: Of all workers, "host:port", the chief's first.
-        number: The index of this worker.
-        timeout: Seconds to wait, for this and for each step.
+    It waits until all of them have arrived. The timeout, in seconds, is for this and for each step.
     """
-    # Not public: what a training with several workers needs, and no other.
+    # not public, and needed by several workers alone
     from tensorflow.python.eager.context import context
 
     if context()._context_handle is not None:  # TensorFlow is running already, as in a notebook
@@ -120,11 +117,6 @@ def wait_for_all(addresses: list[str], number: int, timeout: float) -> None:
 
     TensorFlow waits in C++ code that holds Python's lock, deaf to signals. So each worker listens
     here first, at the address where TensorFlow will, and connects to each of the others once.
-
-    Args:
-        addresses: Of all workers, "host:port".
-        number: The index of this worker.
-        timeout: Seconds to wait.
     """
     own = addresses[number]
     deadline = time.monotonic() + timeout

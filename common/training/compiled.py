@@ -65,10 +65,9 @@ class CompiledStep(AlternatingStep):
         return metrics["loss"], metrics["accuracy"]
 
     def _take_steps(self, *inputs: Any) -> tf.Tensor:
-        """Takes a step with each of the inputs, which `_draw` gave, in a compiled loop.
+        """Takes a step with each of the inputs that `_draw` gave: the loop that is compiled.
 
-        Returns:
-            The `METRICS` of the steps: float32 of shape (count, 4).
+        Returns the `METRICS` of the steps, float32 of shape (count, 4).
         """
         return tf.map_fn(
             lambda inputs_of_step: self._compiled_step(*inputs_of_step),
@@ -78,11 +77,7 @@ class CompiledStep(AlternatingStep):
         )
 
     def _take_step(self, *inputs: Any) -> tf.Tensor:
-        """Takes one step.
-
-        Returns:
-            The `METRICS` of the step: float32 of shape (4,).
-        """
+        """Takes one step; returns its `METRICS`, float32 of shape (4,)."""
         return self._take_step_on(self._data, *inputs)
 
     def _take_step_on(

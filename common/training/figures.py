@@ -29,13 +29,7 @@ _ANIMATION_MILLISECONDS, _LAST_MILLISECONDS = 10_000, 2_000
 
 
 class LossCurves:
-    """Draws both losses and both accuracies over the steps.
-
-    Args:
-        name: The name of the model, for the title.
-        history: The history of the run.
-        file: The PNG file.
-    """
+    """Draws both losses and both accuracies over the steps."""
 
     def __init__(self, name: str, history: History, file: Path) -> None:
         self.history = history

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from common.data.dataset import DataSet, load_dataset
-from common.device import faster_flags, prepare_device, seed_everything
+from common.device import prepare_device, print_faster_flags, seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.options import FLAGS, Options, fixed, named, restored_flags
@@ -27,12 +27,8 @@ def start_run(
 ) -> Iterator[Run]:
     """Prepares a training. In this context no other process can write to its folder.
 
-    Args:
-        folder: The run's folder.
-        workers: Those that take its steps together.
-        options: The options of the command. With `resume`, the run in the folder is resumed, and
-            flags that were not given are those that it was started with.
-        needs_labels: Whether the GAN takes labels. Without, a data set needs none.
+    With `options.resume` the run in the folder is resumed, and flags that were not given are those
+    that it was started with. A GAN without labels does not need those of a data set, either.
     """
     with folder.locked() if workers.is_chief else nullcontext():
         if workers.is_chief:
@@ -43,9 +39,9 @@ def start_run(
             options, data = _following(json.loads(workers.from_chief(b"")), options, needs_labels)
         print(data, flush=True)
         prepare_device(options.precision, options.xla, options.batch_size)
-        rng = seed_everything(options.seed)
-        _print_faster_flags(options)
-        yield Run(folder, options, workers, data, rng)
+        if not options.resume and not options.given.keys() & {"engine", "precision", "strategy"}:
+            print_faster_flags()
+        yield Run(folder, options, workers, data, seed_everything(options.seed))
 
 
 def _begun(folder: RunFolder, options: Options, needs_labels: bool) -> tuple[Options, DataSet]:
@@ -142,13 +138,3 @@ def _following(
             )
     given = own | {"data": path, "resume": resume}
     return dataclasses.replace(options, given=given).completed_by(flags), data
-
-
-def _print_faster_flags(options: Options) -> None:
-    """Names flags that are faster on this device, unless the user has chosen."""
-    chosen = options.resume or options.given.keys() & {"engine", "precision", "strategy"}
-    faster = faster_flags()
-    if faster and not chosen:
-        flags, share = faster
-        takes = f"takes about {share:.0%} of the time here" if share else "is the fast way here"
-        print(f"{flags} {takes} (see README, Speed)", flush=True)

@@ -65,7 +65,7 @@ def train(
         state = TrainingState(step, noise_input)
         if options.resume:
             _restore(state, run)
-        of_the_chief = _of_the_chief(state, run, stack) if workers.is_chief else []
+        of_the_chief = _chief_callbacks(state, run, stack) if workers.is_chief else []
         # Not earlier: before the first step there is nothing to save, and a signal may simply end
         # the program. It is the last callback, so that a step that a signal ends is complete.
         stop = stack.enter_context(StopOnSignal())
@@ -124,10 +124,10 @@ def _restore(state: TrainingState, run: Run) -> None:
         print(f"{run.folder}: all {taken} steps have been taken already; {more}", flush=True)
 
 
-def _of_the_chief(
+def _chief_callbacks(
     state: TrainingState, run: Run, stack: ExitStack
 ) -> list[keras.callbacks.Callback]:
-    """What prints and writes, in the order in which it is called."""
+    """The callbacks that print and write, in the order in which they are called."""
     options, folder = run.options, run.folder
     keep_best = _keep_best(state, run)  # before the bar, which would stand still meanwhile
     progress: list[keras.callbacks.Callback] = []
@@ -150,7 +150,7 @@ def _of_the_chief(
         *keep_best,
         Health(state, folder.best),
         # Before TensorBoard, which shows the grid.
-        SampleGrid(state.step.generator, state.noise_input, folder.grid, options.save_interval),
+        SampleGrid(state, folder, options.save_interval),
         *board,
         # Last, because figures can be drawn from the folder at any time.
         SaveProducts(state, folder),
@@ -158,7 +158,7 @@ def _of_the_chief(
 
 
 def _keep_best(state: TrainingState, run: Run) -> list[KeepBest]:
-    """What evaluates the generator during training, if anything does."""
+    """The callback that evaluates the generator, unless --evaluate-interval is 0."""
     options = run.options
     if not options.evaluate_interval:
         return []

@@ -19,9 +19,6 @@ class StepCallback(keras.callbacks.Callback):
     training loop stops wherever such a callback acts, so that it sees the models exactly as they
     are after that step; elsewhere the compiled engine may be some steps ahead.
 
-    Args:
-        every_steps: The number of steps from one action to the next.
-
     Attributes:
         reads_models: False if the metrics are all that it needs: the loop does not stop for it.
     """
@@ -37,12 +34,7 @@ class StepCallback(keras.callbacks.Callback):
         return steps % self.every_steps == 0 or steps == self.params["train_steps"]
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
-        """Acts.
-
-        Args:
-            steps: The number of steps taken, from the start of the run.
-            logs: The metrics of the last one.
-        """
+        """Acts. Steps are counted from the start of the run; the logs are those of the last one."""
         raise NotImplementedError
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:

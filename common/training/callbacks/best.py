@@ -23,24 +23,13 @@ class KeepBest(StepCallback):
     The metrics are added to the evaluations of the run, from which the step of the best generator
     follows, and to the `logs` of the step, for the callbacks after this one.
 
-    The file is written before the checkpoint that holds the evaluation. So a run that is killed in
-    between repeats both when it is resumed.
-
-    Args:
-        state: The state of the run.
-        evaluator: Knows the test images.
-        file: The file of the best generator.
-        every_steps: Steps from one evaluation to the next.
-        seed: Of the noise, which is the same for all evaluations of a run.
+    The best generator is written to `file` before the checkpoint that holds the evaluation. So a
+    run that is killed in between repeats both when it is resumed. The seed is that of the noise,
+    which is the same for all evaluations of a run.
     """
 
     def __init__(
-        self,
-        state: TrainingState,
-        evaluator: Evaluator,
-        file: Path,
-        every_steps: int,
-        seed: int,
+        self, state: TrainingState, evaluator: Evaluator, file: Path, every_steps: int, seed: int
     ) -> None:
         super().__init__(every_steps)
         self.generator = state.step.generator

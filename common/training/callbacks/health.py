@@ -30,12 +30,7 @@ FEWEST_STEPS = 100
 
 
 class Health(StepCallback):
-    """Warns when a run fails, in one line for each kind of failure; the run continues.
-
-    Args:
-        state: The state of the run.
-        best: The file of the best generator so far.
-    """
+    """Warns when a run fails, in one line for each kind of failure; the run continues."""
 
     def __init__(self, state: TrainingState, best: Path) -> None:
         super().__init__(LOSS_INTERVAL)
@@ -79,8 +74,8 @@ class Health(StepCallback):
             self._warn(
                 steps,
                 "the generator has collapsed",
-                f"whatever the noise, it draws nearly the same: samples differ by {distance:.2g} "
-                "in grey, where 0.3 is usual",
+                "it draws nearly the same image from any noise: samples differ by "
+                f"{distance:.2g} in grey, where 0.3 is usual",
             )
 
     def _check_gradients(self, steps: int) -> None:
@@ -111,8 +106,7 @@ class Health(StepCallback):
 def sample_distance(images: np.ndarray) -> float:
     """How much images differ: root mean square of pixels, mean over all pairs, from 0 to 1.
 
-    Args:
-        images: Floats of shape (count, size, size, 1) in [0, 1]; two or more.
+    These are two or more, floats of shape (count, size, size, 1) in [0, 1].
     """
     one, other = np.triu_indices(len(images), 1)
     return float(np.sqrt(((images[one] - images[other]) ** 2).mean(axis=(1, 2, 3))).mean())

@@ -1,10 +1,6 @@
 """What a run writes as it goes: its state, the generator, sample grids and curves."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import keras
-import numpy as np
 
 from common.gan.batches import generate
 from common.gan.saving import save_generator
@@ -25,11 +21,6 @@ class SaveState(StepCallback):
 
     It also makes the folder the run's own, after the first step and not before. So neither a batch
     too large for the memory nor a loss that is NaN from the start destroys an earlier run.
-
-    Args:
-        state: The state of the run.
-        run: The run.
-        every_steps: Steps from one checkpoint to the next.
     """
 
     def __init__(self, state: TrainingState, run: Run, every_steps: int) -> None:
@@ -74,25 +65,12 @@ class SampleGrid(StepCallback):
     """Draws images of the same noise at each save interval and at the end (figure 4.2.2).
 
     And once after `EARLY` steps.
-
-    Args:
-        generator: The generator.
-        noise_input: Its inputs, `[noise]` or `[noise, labels]`.
-        file: Gives the PNG file of the grid after some number of steps.
-        every_steps: The save interval.
     """
 
-    def __init__(
-        self,
-        generator: keras.Model,
-        noise_input: list[np.ndarray],
-        file: Callable[[int], Path],
-        every_steps: int,
-    ) -> None:
+    def __init__(self, state: TrainingState, folder: RunFolder, every_steps: int) -> None:
         super().__init__(every_steps)
-        self.generator = generator
-        self.noise_input = noise_input
-        self.file = file
+        self.state = state
+        self.folder = folder
 
     def acts_after(self, steps: int) -> bool:
         """At each save interval, at the end, and once before."""
@@ -100,8 +78,8 @@ class SampleGrid(StepCallback):
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
         """Draws a grid."""
-        grid = image_grid(generate(self.generator, self.noise_input))
-        save_picture(grid, self.file(steps))
+        images = generate(self.state.step.generator, self.state.noise_input)
+        save_picture(image_grid(images), self.folder.grid(steps))
 
 
 class SaveProducts(keras.callbacks.Callback):
@@ -109,10 +87,6 @@ class SaveProducts(keras.callbacks.Callback):
 
     So one can draw with the generator while the training goes on. At the end it also draws all
     grids side by side.
-
-    Args:
-        state: The state of the run.
-        folder: The run's folder.
     """
 
     def __init__(self, state: TrainingState, folder: RunFolder) -> None:

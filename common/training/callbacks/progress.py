@@ -55,20 +55,10 @@ class ProgressBar(keras.callbacks.Callback):
     """A live bar for the whole run, shown while the context is open.
 
     Text that is printed meanwhile appears above it.
-
-    Args:
-        name: The text before the bar.
-        train_steps: The steps of the run.
-        history: The history of the run.
-        console: The terminal; None for the standard output's.
     """
 
     def __init__(
-        self,
-        name: str,
-        train_steps: int,
-        history: History,
-        console: Console | None = None,
+        self, name: str, train_steps: int, history: History, console: Console | None = None
     ) -> None:
         super().__init__()
         self.name = name

@@ -42,12 +42,6 @@ class TensorBoard(StepCallback):
     evaluations, which show the models after a number of steps, have that number.
 
     Keras's own callback of this name counts steps anew in each process.
-
-    Args:
-        state: The state of the run.
-        folder: The run's folder, with the grids.
-        flags: The flags of the run: booleans, numbers and strings.
-        every_steps: Steps from one time to the next.
     """
 
     reads_models = False
