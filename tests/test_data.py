@@ -134,7 +134,7 @@ def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
     for prefix, arrays in sets.items():
         assert_same(load_data(tmp_path / (prefix + names[0])), arrays)
         assert_same(load_data(tmp_path / (prefix + names[1])), arrays)
-    # the test part of another set is not this one's, which in a folder nobody can know
+    # the test part of another set is not this one's
     for name in names:
         (tmp_path / f"k49-{name}").rename(tmp_path / f"k49-{name.replace('train', 'test')}")
     assert "no array x_test, only x_train" in refusal(tmp_path / f"kmnist-{names[0]}", "test")
@@ -552,7 +552,7 @@ def test_largest_images_and_most_classes(tmp_path):
         ({"x_train": zeros(1001, 4, 4), "y_train": np.arange(1001)}, "are of 1,001 classes, expec"),
         ({"y_train": None}, "has no labels (y_train), which"),
         ({"x_train": None, "y_train": None, "data": TWO}, "has no array x_train, only data: give"),
-        ({"x_train": None, "y_train": None}, "has no array x_train, nor any other: give"),
+        ({"x_train": None, "y_train": None}, "has no array x_train, only nothing: give"),
     ],
 )
 def test_npz_refused(tmp_path, arrays, complaint):

@@ -14,11 +14,10 @@ import numpy as np
 from common.data import MAX_LABELS, MIN_LABELS, MNIST, num_classes, readers
 from common.errors import UserError
 
-_EXPECTED = {
-    "train": readers.FORMATS,
-    "test": "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files "
-    "like t10k-images-idx3-ubyte, or in a folder test beside a folder train",
-}
+_EXPECTED_TEST = (
+    "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files like "
+    "t10k-images-idx3-ubyte, or in a folder test beside a folder train"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,11 +81,7 @@ def load_dataset(
     Classes are the labels that occur in the training part, numbered in their order.
 
     Args:
-        path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train`, `y_train`,
-            `x_test` and `y_test`) or of MedMNIST; a folder with IDX files, or with KMNIST's .npz
-            files, or one of these files; an .npy file; a .csv file like Kaggle's train.csv; or a
-            folder with a folder of pictures for each class, or with folders train and test of
-            these.
+        path: A file or a folder, in one of the forms in docs/manual.md (Your own images).
         part: "train" or "test". Of the other part only the labels are read, and the images where
             it is not evident what is white.
         image_size: The side that images are cropped and resized to; None to take them as they are.
@@ -136,18 +131,19 @@ def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
 
 def _images(arrays: readers.Arrays, part: str, path: Path, image_size: int | None) -> np.ndarray:
     if f"x_{part}" not in arrays:
-        others = f"only {', '.join(list(arrays)[:20])}" if arrays else "nor any other"
-        raise UserError(f"data set {path} has no array x_{part}, {others}: {_EXPECTED[part]}")
+        expected = readers.FORMATS if part == "train" else _EXPECTED_TEST
+        found = ", ".join(list(arrays)[:20]) or "nothing"
+        raise UserError(f"data set {path} has no array x_{part}, only {found}: {expected}")
     images = arrays[f"x_{part}"]()
     _check_axes(images, arrays, part, path)
     notes: list[str] = []
     images = _shaped(images, path, notes)
     if images.dtype != np.uint8:
-        found = _range(images, arrays, part, path)
-        if images.dtype.kind not in "iu" or found != (0, 255):  # what is evident is not said
-            notes.append(readers.TAKEN.format(*found))
+        black, white = _range(images, arrays, part, path)
+        if images.dtype.kind not in "iu" or white != 255:  # what is evident is not said
+            notes.append(readers.TAKEN.format(black, white))
         # image by image: several copies of all of them might not fit into the memory
-        images = np.stack([readers.to_bytes(image, *found) for image in images])
+        images = np.stack([readers.to_bytes(image, black, white) for image in images])
     if image_size is not None and images.shape[1:] != (image_size, image_size):
         images = np.stack([readers.resized(image, image_size) for image in images])
     readers.check_size(images[0], path)
@@ -201,13 +197,9 @@ def _shaped(images: np.ndarray, path: Path, notes: list[str]) -> np.ndarray:
 
 def _range(images: np.ndarray, arrays: readers.Arrays, part: str, path: Path) -> readers.Range:
     """Black and white, which are the same in both parts."""
-    extremes = [images.min(), images.max()]
-    other = "x_test" if part == "train" else "x_train"
-    if other in arrays:
-        of_other = arrays[other]()
-        if of_other.size and of_other.dtype == images.dtype:
-            extremes += [of_other.min(), of_other.max()]
-    return readers.find_range(extremes, path)
+    other = arrays.get("x_test" if part == "train" else "x_train", lambda: images)()
+    both = [array for array in (images, other) if array.size and array.dtype == images.dtype]
+    return readers.find_range([f(array) for array in both for f in (np.min, np.max)], path)
 
 
 # Labels: to int64 of shape (N,), from 0

@@ -27,10 +27,8 @@ FORMATS = (
     "folder with IDX files like MNIST's, or a folder with a folder of pictures for each class"
 )
 
-# What reads each array of a data set.
+# What reads each array of a data set, and the values of black and white.
 Arrays = dict[str, Callable[[], np.ndarray]]
-
-# The values of black and white.
 Range = tuple[int, int]
 # Other names in .npz files: those of MedMNIST, and variants.
 _NAMES = {
@@ -324,10 +322,10 @@ def _by_folders(folder: Path, files: list[Path], image_size: int | None) -> Arra
     others.update(f"in {file.relative_to(root).parts[0]}" for file in outside)
     if others:
         print(f"{folder}: files passed over: {_counts(others)}", flush=True)
-    range_of_all = cache(partial(_range_of, folder, chosen))
+    find = cache(partial(_range_of, folder, chosen))
     arrays: Arrays = {}
     for (part, base), of_part in zip(bases.items(), parts, strict=True):
-        arrays[f"x_{part}"] = partial(_read_pictures, folder, of_part, image_size, range_of_all)
+        arrays[f"x_{part}"] = partial(_read_pictures, folder, of_part, image_size, find)
         if classes := _classes(base, of_part):
             arrays[f"y_{part}"] = partial(np.array, classes)
     return arrays
@@ -375,9 +373,9 @@ def _range_of(folder: Path, files: list[Path]) -> Range:
 
 
 def _read_pictures(
-    folder: Path, files: list[Path], image_size: int | None, range_of_all: Callable[[], Range]
+    folder: Path, files: list[Path], image_size: int | None, find: Callable[[], Range]
 ) -> np.ndarray:
-    """Reads pictures in grey: uint8 of shape (N, side, side)."""
+    """Reads pictures in grey: uint8 of shape (N, side, side). `find` gives the `_range_of` all."""
     pixels = np.empty(0, np.uint8)
     notes: Counter[str] = Counter()
     damaged: dict[str, str] = {}
@@ -391,7 +389,7 @@ def _read_pictures(
             except Exception as error:  # which has no type of its own for damaged files
                 damaged[str(file.relative_to(folder))] = first_line(error)
                 continue
-            image = _grey(picture, notes, range_of_all)
+            image = _grey(picture, notes, find)
             if image_size:
                 image = resized(image, image_size)
             if not pixels.size:
