@@ -152,8 +152,8 @@ def _images(arrays: readers.Arrays, part: str, path: Path, image_size: int | Non
     brightest = images.max()
     if part == "train" and brightest < 64:
         advice = f"if {brightest} means white, scale them"
-        black = f"no pixel of {path} is above {brightest} of 255: all images are nearly black"
-        print(f"warning: {black}; {advice}", file=sys.stderr)
+        seen = f"no pixel of {path} is above {brightest} of 255: all images are nearly black"
+        print(f"warning: {seen}; {advice}", file=sys.stderr)
     return images
 
 
