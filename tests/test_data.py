@@ -16,7 +16,6 @@ from common.errors import UserError
 
 TWO, TENS = np.array([0, 1]), np.arange(40) % 10
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-DOTTED = "train-images.idx3-ubyte", "train-labels.idx1-ubyte"
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -34,6 +33,11 @@ def write(file, content):
 def write_idx(folder, arrays, names=(IMAGES, LABELS)):
     for name, array in zip(names, arrays, strict=True):
         write(folder / name, idx(array))
+
+
+def npz(folder, **arrays):
+    np.savez(folder / "set.npz", **arrays)
+    return folder / "set.npz"
 
 
 def save(file, pixels, **parameters):
@@ -81,30 +85,34 @@ def test_mnist_is_the_original():
 
 
 @pytest.mark.parametrize(
-    "names",
+    "name",
     [
-        (IMAGES, LABELS),
-        (f"{IMAGES}.gz", f"{LABELS}.gz"),
-        DOTTED,
-        (f"{IMAGES}/{IMAGES}", f"{LABELS}/{LABELS}"),
-        ("emnist-letters-train-images-idx3-ubyte.gz", "emnist-letters-train-labels-idx1-ubyte.gz"),
-        ("images-idx3-ubyte", "labels-idx1-ubyte"),
-        ("TRAIN-IMAGES", "TRAIN-LABELS"),
+        IMAGES,
+        f"{IMAGES}.gz",
+        "train-images.idx3-ubyte",
+        f"{IMAGES}/{IMAGES}",
+        "emnist-letters-train-images-idx3-ubyte.gz",
+        "mnist8m-train-patterns-idx3-ubyte",
+        "images-idx3-ubyte",
+        "TRAIN-IMAGES",
     ],
 )
-def test_idx_files_under_all_names(tmp_path, small_data, names):
-    # the test part, which must not be taken for training
+def test_idx_files_under_all_names(tmp_path, small_data, name):
     test = small_data[0][:5] // 2, TENS[:5]
-    prefix = "emnist-letters-" if "emnist" in names[0] else ""
-    write_idx(
-        tmp_path, test, (f"{prefix}t10k-images.idx3-ubyte", f"{prefix}test-labels.idx1-ubyte")
-    )
-    write_idx(tmp_path, small_data, names)
+    labels = re.sub("images|patterns", "labels", name.replace("IMAGES", "LABELS"))
+    write_idx(tmp_path, small_data, (name, labels))
+    # the test part, which must not be taken for training
+    for other, array in zip((name, labels), test, strict=True):
+        has_part = "train" in other.lower()
+        write(
+            tmp_path / re.sub("(?i)train", "t10k", other if has_part else f"test-{other}"),
+            idx(array),
+        )
     assert_same(load_data(tmp_path), small_data)
     assert_same(load_data(tmp_path, "test"), test)
-    # the file with the images stands for its folder
-    if "/" not in names[0]:
-        assert_same(load_data(tmp_path / names[0]), small_data)
+    # a file stands for its folder
+    if "/" not in name:
+        assert_same(load_data(tmp_path / name), small_data)
 
 
 @pytest.mark.parametrize(
@@ -122,22 +130,26 @@ def test_labels_of_all_idx_types(tmp_path, small_data, code, dtype, columns):
 
 @pytest.mark.parametrize("kind", ["idx", "npz"])
 def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
-    """A file of one of them chooses it, for both parts; the other has other images and labels."""
-    sets = {"k49-": small_data, "kmnist-": (small_data[0] // 2, small_data[1][::-1])}
-    names = (IMAGES, LABELS) if kind == "idx" else ("train-imgs.npz", "train-labels.npz")
-    for prefix, arrays in sets.items():
-        write_idx(tmp_path, arrays, [prefix + name for name in names])
-        if kind == "npz":
-            for name, array in zip(names, arrays, strict=True):
-                np.savez(tmp_path / (prefix + name), array)
-    assert re.search("more than one: give one of its files, k49-tr.*, kmnist-tr", refusal(tmp_path))
-    for prefix, arrays in sets.items():
-        assert_same(load_data(tmp_path / (prefix + names[0])), arrays)
-        assert_same(load_data(tmp_path / (prefix + names[1])), arrays)
+    """IDX files, or KMNIST's .npz files. A file of one of them chooses it, for both parts."""
+    sets = {"k49": small_data, "kmnist": (small_data[0] // 2, small_data[1][::-1])}
+    for name, arrays in sets.items():
+        for part, end in (("train", 40), ("test", 20)):
+            for what, array in zip(("imgs", "labels"), arrays, strict=True):
+                file = tmp_path / f"{name}-{part}-{what}"
+                write(file, idx(array[:end])) if kind == "idx" else np.savez(file, array[:end])
+    assert "more than one: give one of its files, k49-test-im" in refusal(tmp_path)
+    for file in sorted(tmp_path.iterdir()):
+        images, labels = sets[file.name.split("-")[0]]
+        assert_same(load_data(file), (images, labels))
+        assert_same(load_data(file, "test"), (images[:20], labels[:20]))
+    for file in tmp_path.glob("k49-*"):
+        file.unlink()
+    assert_same(load_data(tmp_path), sets["kmnist"])
     # the test part of another set is not this one's
-    for name in names:
-        (tmp_path / f"k49-{name}").rename(tmp_path / f"k49-{name.replace('train', 'test')}")
-    assert "no array x_test, only x_train" in refusal(tmp_path / f"kmnist-{names[0]}", "test")
+    for file in tmp_path.glob("kmnist-test*"):
+        file.rename(tmp_path / file.name.replace("kmnist", "k49"))
+    file = next(tmp_path.glob("kmnist-train-im*"))
+    assert "no array x_test, only x_train, y_train: an eval" in refusal(file, "test")
 
 
 def test_an_idx_file_in_several_forms(tmp_path, small_data):
@@ -145,7 +157,7 @@ def test_an_idx_file_in_several_forms(tmp_path, small_data):
     write_idx(tmp_path / "a", small_data)
     write_idx(tmp_path / "a", small_data, (f"{IMAGES}.gz", f"{LABELS}.gz"))
     write_idx(tmp_path / "b", small_data, (f"{IMAGES}/{IMAGES}", f"{LABELS}/{LABELS}"))
-    write_idx(tmp_path / "b", small_data, DOTTED)
+    write_idx(tmp_path / "b", small_data, (IMAGES.replace("-i", ".i"), LABELS.replace("-i", ".i")))
     write_idx(tmp_path / "c", small_data)
     for name in (IMAGES, LABELS):
         (tmp_path / "c" / name).rename(tmp_path / "c" / f"{name}.gz")
@@ -175,24 +187,16 @@ def test_other_files_are_no_data(tmp_path, small_data):
 # NumPy's files
 
 
-def test_kmnists_own_numpy_files(tmp_path, small_data):
-    test = small_data[0][:20] // 2, TENS[:20].astype(np.uint8)
-    for part, arrays in {"train": small_data, "test": test}.items():
-        np.savez_compressed(tmp_path / f"k49-{part}-imgs.npz", arrays[0])
-        np.savez_compressed(tmp_path / f"k49-{part}-labels.npz", arrays[1])
-    for path in (tmp_path, tmp_path / "k49-train-imgs.npz"):
-        assert_same(load_data(path), small_data)
-        assert_same(load_data(path, "test"), test)
-
-
 @pytest.mark.parametrize(
     "names",
     ["x_train y_train", "train_images train_labels", "X_train Y_train", "images labels", "x y"],
 )
 def test_names_of_arrays(tmp_path, small_data, names):
     others = {"val_images": TWO, "test_labels": TWO, "other": 1}
-    np.savez(tmp_path / "set.npz", **dict(zip(names.split(), small_data, strict=True)), **others)
-    assert_same(load_data(tmp_path / "set.npz"), small_data)
+    assert_same(
+        load_data(npz(tmp_path, **dict(zip(names.split(), small_data, strict=True)), **others)),
+        small_data,
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,8 +236,10 @@ def test_the_test_part_has_the_numbers_of_the_training_part(tmp_path, small_data
     """Also where it lacks a class."""
     images, labels = small_data
     test = {"x_test": images[:20], "y_test": np.repeat([3, 7], 10)}
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels + 1, **test)
-    assert_same(load_data(tmp_path / "set.npz", "test"), (images[:20], np.repeat([2, 6], 10)))
+    assert_same(
+        load_data(npz(tmp_path, x_train=images, y_train=labels + 1, **test), "test"),
+        (images[:20], np.repeat([2, 6], 10)),
+    )
     test["y_test"][0] = 0
     np.savez(tmp_path / "set.npz", x_train=images, y_train=labels + 1, **test)
     assert "that no training image has, 0: give" in refusal(tmp_path / "set.npz", "test")
@@ -338,6 +344,7 @@ def test_pictures_at_any_depth(pictures, small_data, capsys):
     assert (np.bincount(labels).tolist(), names) == ([21, 20, 1], ["cats", "dogs", "fish"])
     passed_over = "files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)"
     assert f"{pictures}: {passed_over}\n" in capsys.readouterr().out
+    assert "test images, as x_test and y_test" in refusal(pictures, "test")
     # as an archive may be unpacked, and with parts
     whole = pictures.parent
     assert load_dataset(whole).names == names
@@ -380,24 +387,10 @@ def test_names_that_are_numbers_are_in_their_order(tmp_path, small_data, prefix)
 def test_the_line_that_describes_a_data_set(tmp_path, small_data):
     mnist = "mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images"
     assert str(load_dataset()) == mnist
-    images, labels = small_data
-    np.savez(tmp_path / "a.npz", x_train=images)
-    assert str(load_dataset(tmp_path / "a.npz", needs_labels=False)) == (
-        "a.npz: 40 images of 8 x 8 pixels"
-    )
-    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels)
-    assert str(load_dataset(tmp_path / "a.npz")) == (
-        "a.npz: 40 images of 8 x 8 pixels, 10 classes of 4 images"
-    )
-
-
-def test_parts_of_pictures(pictures, small_data):
-    assert "test images, as x_test and y_test" in refusal(pictures, "test")
-    whole = pictures.parent
-    pictures.rename(whole / "train")
-    save(whole / "validation" / "dogs" / "1.png", small_data[0][0])
-    assert len(load_data(whole)[0]) == 40
-    assert_same(load_data(whole, "test"), (small_data[0][:1], [1]))
+    path = npz(tmp_path, x_train=small_data[0], y_train=small_data[1])
+    assert str(load_dataset(path)) == "set.npz: 40 images of 8 x 8 pixels, 10 classes of 4 images"
+    path = npz(tmp_path, x_train=small_data[0])
+    assert str(load_dataset(path, needs_labels=False)) == "set.npz: 40 images of 8 x 8 pixels"
 
 
 def test_a_class_may_be_called_train(pictures, small_data):
@@ -510,24 +503,18 @@ def test_transparent_pictures_lie_over_white(tmp_path, capsys):
 # Mistakes
 
 
-@pytest.mark.parametrize(
-    ("arrays", "warning"),
-    [
-        ({"x_train": np.eye(8, dtype=np.uint8)[None].repeat(40, 0)}, "no pixel of .* is above 1"),
-        ({"x_train": np.full((40, 8, 8), 15, np.uint8)}, "no pixel of .* is above 15 of 255"),
-    ],
-)
-def test_data_that_cannot_be_meant(tmp_path, small_data, capsys, arrays, warning):
-    np.savez(tmp_path / "set.npz", **({"x_train": small_data[0], "y_train": TENS} | arrays))
-    load_data(tmp_path / "set.npz")
-    assert re.fullmatch(f"warning: {warning}.*\n", capsys.readouterr().err)
+@pytest.mark.parametrize("brightest", [1, 15])
+def test_images_that_are_nearly_black(tmp_path, capsys, brightest):
+    load_data(npz(tmp_path, x_train=zeros(2, 8, 8) + np.uint8(brightest), y_train=TWO))
+    warning = f"warning: no pixel of .* is above {brightest} of 255.*\n"
+    assert re.fullmatch(warning, capsys.readouterr().err)
 
 
 def test_largest_images_and_most_classes(tmp_path):
-    np.savez(tmp_path / "a.npz", x_train=zeros(1000, 4, 4), y_train=np.arange(1000))
-    assert load_data(tmp_path / "a.npz")[1].max() == 999
-    np.save(tmp_path / "b.npy", zeros(2, 256, 256))
-    assert load_images(tmp_path / "b.npy")[0].shape == (2, 256, 256)
+    assert (
+        load_data(npz(tmp_path, x_train=zeros(1000, 4, 4), y_train=np.arange(1000)))[1][-1] == 999
+    )
+    assert load_images(npz(tmp_path, x_train=zeros(2, 256, 256)))[0].shape == (2, 256, 256)
 
 
 @pytest.mark.parametrize(
@@ -537,16 +524,13 @@ def test_largest_images_and_most_classes(tmp_path):
         ({"x_train": zeros(2, 3, 8, 8)}, "images.mean(axis=1).astype"),
         ({"x_train": zeros(2, 60)}, "uint8 of shape (2, 60), expected"),
         ({"x_train": zeros(0, 8, 8)}, "shape (0, 8, 8), expected"),
-        ({"x_train": zeros(2, 8, 8) + 9e3}, "are float64 from 9000 to 9000, "),
         ({"x_train": zeros(2, 8, 8) + 16.0}, "are float64 from 16 to 16, "),
         ({"x_train": zeros(2, 8, 8) + np.nan}, "are float64 from nan to nan, "),
-        ({"x_train": zeros(2, 8, 8, dtype=int) - 300}, "scale them"),
         ({"x_train": zeros(2, 8, 12)}, "have 8 x 12 pixels, expected square"),
         ({"x_train": zeros(2, 30, 30)}, "have 30 x 30 pixels, expected square"),
         ({"x_train": zeros(2, 260, 260)}, "a multiple of 4, from 4 to 256"),
         ({"x_train": np.array([{}, {}])}, "allow_pickle=False): convert it, with .astype("),
         ({"y_train": zeros(3)}, "2 images and 3 labels given"),
-        ({"y_train": np.array(["a", "b", "c"])}, "2 images and 3 labels given"),
         ({"y_train": TWO / 2}, "are float64 of shape (2,), expected"),
         ({"y_train": zeros(2)}, "are of 1 classes, expected 2 to 1000"),
         ({"x_train": zeros(1001, 4, 4), "y_train": np.arange(1001)}, "are of 1,001 classes, expec"),
@@ -615,13 +599,7 @@ def test_files_that_are_no_npz_refused(tmp_path):
         (IMAGES, idx(zeros(40)), "has no array x_train, only y_train: give"),
         (LABELS, b"text", "starts with 0x74657874, an IDX file with 0x0000"),
         (IMAGES, idx(zeros(40, 8, 8))[:-1], f"{IMAGES} cannot be read (cannot reshape"),
-        (IMAGES, idx(zeros(40, 8, 8))[:9], f"{IMAGES} cannot be read (buffer is smaller"),
-        (f"{IMAGES}.gz", b"not compressed", f"{IMAGES}.gz starts with 0x6e6f7420"),
-        (
-            f"{IMAGES}.gz",
-            gzip.compress(idx(zeros(40, 8, 8)), mtime=0)[:-9],
-            "Compressed file ended",
-        ),
+        (f"{IMAGES}.gz", gzip.compress(idx(zeros(40, 8, 8)))[:-9], "Compressed file ended"),
     ],
 )
 def test_idx_refused(tmp_path, small_data, name, content, complaint):
