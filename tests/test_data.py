@@ -15,6 +15,7 @@ from common.data.dataset import checksum, load_data, load_dataset
 from common.errors import UserError
 
 TWO, TENS = np.array([0, 1]), np.arange(40) % 10
+MOVE = "the last axis seems to count them: move it, with np.moveaxis(x, -1, 0)"
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
@@ -102,12 +103,10 @@ def test_idx_files_under_all_names(tmp_path, small_data, name):
     labels = re.sub("images|patterns", "labels", name.replace("IMAGES", "LABELS"))
     write_idx(tmp_path, small_data, (name, labels))
     # the test part, which must not be taken for training
-    for other, array in zip((name, labels), test, strict=True):
-        has_part = "train" in other.lower()
-        write(
-            tmp_path / re.sub("(?i)train", "t10k", other if has_part else f"test-{other}"),
-            idx(array),
-        )
+    names = [
+        re.sub("(?i)^train-|(?<=letters-)train-|^(?=im|la)", "t10k-", x) for x in (name, labels)
+    ]
+    write_idx(tmp_path, test, names)
     assert_same(load_data(tmp_path), small_data)
     assert_same(load_data(tmp_path, "test"), test)
     # a file stands for its folder
@@ -192,11 +191,9 @@ def test_other_files_are_no_data(tmp_path, small_data):
     ["x_train y_train", "train_images train_labels", "X_train Y_train", "images labels", "x y"],
 )
 def test_names_of_arrays(tmp_path, small_data, names):
-    others = {"val_images": TWO, "test_labels": TWO, "other": 1}
-    assert_same(
-        load_data(npz(tmp_path, **dict(zip(names.split(), small_data, strict=True)), **others)),
-        small_data,
-    )
+    arrays = dict(zip(names.split(), small_data, strict=True))
+    path = npz(tmp_path, **arrays, val_images=TWO, test_labels=TWO, other=1)
+    assert_same(load_data(path), small_data)
 
 
 @pytest.mark.parametrize(
@@ -213,19 +210,15 @@ def test_names_of_arrays(tmp_path, small_data, names):
         (lambda x, y: (x.astype(np.float32), y), "0: black, 255: white"),
         (lambda x, y: (x.astype(np.uint16) * 257, y), "0: black, 65535: white"),
         (lambda x, y: (x.reshape(40, 64) / 255, y), "for 8 x 8 pixels, pixels are taken for 0"),
-        (
-            lambda x, y: (x, y * 7 - 3),
-            "10 classes, numbered from 0 in their order: 0 is -3, 1 is 4",
-        ),
+        (lambda x, y: (x, y * 7 - 3), "classes, numbered from 0 in their order: 0 is -3, 1 is 4"),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
         (lambda x, y: (x, np.array(list("abcdefghij")).astype("S")[y][None]), "0 is a, 1 is b"),
     ],
 )
 def test_one_sensible_reading(tmp_path, small_data, capsys, change, note):
     x, y = change(*small_data)
-    np.savez(tmp_path / "set.npz", x_train=x, y_train=y)
     expected = x * 255 if x.dtype == bool else small_data[0]
-    assert_same(load_data(tmp_path / "set.npz"), (expected, small_data[1]))
+    assert_same(load_data(npz(tmp_path, x_train=x, y_train=y)), (expected, small_data[1]))
     out, err = capsys.readouterr()
     assert err == ""
     assert note in out
@@ -235,21 +228,17 @@ def test_one_sensible_reading(tmp_path, small_data, capsys, change, note):
 def test_the_test_part_has_the_numbers_of_the_training_part(tmp_path, small_data):
     """Also where it lacks a class."""
     images, labels = small_data
-    test = {"x_test": images[:20], "y_test": np.repeat([3, 7], 10)}
-    assert_same(
-        load_data(npz(tmp_path, x_train=images, y_train=labels + 1, **test), "test"),
-        (images[:20], np.repeat([2, 6], 10)),
-    )
-    test["y_test"][0] = 0
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels + 1, **test)
-    assert "that no training image has, 0: give" in refusal(tmp_path / "set.npz", "test")
+    arrays = {"x_train": images, "y_train": labels + 1, "x_test": images[:2]}
+    path = npz(tmp_path, **arrays, y_test=[3, 7])
+    assert_same(load_data(path, "test"), (images[:2], [2, 6]))
+    path = npz(tmp_path, **arrays, y_test=[0, 7])
+    assert "that no training image has, 0: give" in refusal(path, "test")
 
 
 @pytest.mark.parametrize("labels", [None, np.zeros(40), np.ones(7), TENS.astype(object)])
 def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     arrays = {} if labels is None else {"y_train": labels}
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], **arrays)
-    images, found = load_images(tmp_path / "set.npz")
+    images, found = load_images(npz(tmp_path, x_train=small_data[0], **arrays))
     np.testing.assert_array_equal(images, small_data[0])
     assert found is None
     np.save(tmp_path / "set.npy", small_data[0])
@@ -261,22 +250,13 @@ def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
 
 
 @pytest.mark.parametrize("name", ["train.csv", "mnist_train.csv.gz"])
-@pytest.mark.parametrize(
-    "header",
-    [
-        [],
-        ["label", *(f"pixel{i}" for i in range(64))],
-        ['"label"', *(f'"{i}x1"' for i in range(64))],
-        "numbers, by pandas",
-    ],
-)
+@pytest.mark.parametrize("header", ["", "pixel{}", '"{}x1"', "{}"])
 @pytest.mark.parametrize("first", [0, 1])
 def test_csv_files(tmp_path, small_data, header, name, first):
-    """Kaggle's train.csv, and its test.csv, which has no labels; those that other people write."""
+    """Kaggle's train.csv, and its test.csv, without labels; other people's; pandas's numbers."""
     images, labels = small_data
     table = np.column_stack([labels, images.reshape(40, 64)])[:, first:]
-    names = range(65 - first) if "pandas" in header else header[first:]
-    rows = [names, *table] if names else table
+    rows = [[header.format(i) for i in range(65 - first)], *table] if header else table
     content = "\ufeff" + "\r\n".join(",".join(map(str, row)) for row in rows)
     write(tmp_path / name, content.encode())
     if first == 0:
@@ -310,12 +290,6 @@ def pictures(tmp_path, small_data):
     return tmp_path / "pictures"
 
 
-def test_folders_of_pictures(pictures, small_data, capsys):
-    expected = np.concatenate([small_data[0][::2], small_data[0][1::2]])
-    assert_same(load_data(pictures), (expected, np.repeat([0, 1], 20)))
-    assert "0 is cats, 1 is dogs" in capsys.readouterr().out
-
-
 def test_all_damaged_pictures_are_named_at_once(pictures):
     for i in range(1, 24, 2):
         (pictures / "dogs" / f"{i:02d}.png").write_bytes(b"<html>")
@@ -338,22 +312,21 @@ def test_pictures_at_any_depth(pictures, small_data, capsys):
         save(pictures / name, small_data[0][i])
     for name in ("dogs/a.mpg", "dogs/.b", "b.mpg", "LICENSE"):
         write(pictures / name, b"")
-    data = load_dataset(pictures)
-    images, labels, names = data.images, data.labels, data.names
-    np.testing.assert_array_equal(images[20:21], small_data[0][:1])
-    assert (np.bincount(labels).tolist(), names) == ([21, 20, 1], ["cats", "dogs", "fish"])
-    passed_over = "files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)"
-    assert f"{pictures}: {passed_over}\n" in capsys.readouterr().out
+    order = [*range(0, 40, 2), 0, *range(1, 40, 2), 1]
+    assert_same(load_data(pictures), (small_data[0][order], np.repeat([0, 1, 2], [21, 20, 1])))
+    out = capsys.readouterr().out
+    assert f"{pictures}: files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)\n" in out
+    assert "0 is cats, 1 is dogs, 2 is fish" in out
     assert "test images, as x_test and y_test" in refusal(pictures, "test")
     # as an archive may be unpacked, and with parts
     whole = pictures.parent
-    assert load_dataset(whole).names == names
+    assert load_dataset(whole).names == ["cats", "dogs", "fish"]
     pictures.rename(whole / "train")
     for part in ("test", "val"):
         save(whole / part / "fish" / "c" / "1.png", small_data[0][3])
     assert_same(load_data(whole, "test"), (small_data[0][3:4], [2]))
     capsys.readouterr()
-    assert load_dataset(whole).names == names
+    assert load_dataset(whole).names == ["cats", "dogs", "fish"]
     assert "over: 5 (2 .mpg, 1 without suffix, 1 .txt, 1 in val)" in capsys.readouterr().out
 
 
@@ -374,14 +347,12 @@ def test_names_that_are_numbers_are_in_their_order(tmp_path, small_data, prefix)
     images = small_data[0][:11]
     for name, image in zip(names, images, strict=True):
         save(tmp_path / "pictures" / name / "1.png", image)
-    np.savez(tmp_path / "set.npz", x_train=images[::-1], y_train=names[::-1])
-    for path, order in (("pictures", 1), ("set.npz", -1)):
-        loaded = load_dataset(tmp_path / path)
-        assert loaded.names == names
-        np.testing.assert_array_equal(loaded.images[np.argsort(loaded.labels)], images)
-        assert order == 1 or loaded.labels.tolist() == list(range(10, -1, -1))
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(11).astype(str))
-    assert load_dataset(tmp_path / "set.npz").names == []
+    assert_same(load_data(tmp_path / "pictures"), (images, np.arange(11)))
+    path = npz(tmp_path, x_train=images, y_train=names[::-1])
+    assert_same(load_data(path), (images, np.arange(11)[::-1]))
+    assert load_dataset(path).names == load_dataset(tmp_path / "pictures").names == names
+    assert load_dataset(npz(tmp_path, x_train=images, y_train=list("0123456789a"))).names
+    assert load_dataset(npz(tmp_path, x_train=images[:10], y_train=list("0123456789"))).names == []
 
 
 def test_the_line_that_describes_a_data_set(tmp_path, small_data):
@@ -430,12 +401,12 @@ def test_the_range_of_pixels_is_one_for_all_of_a_data_set(tmp_path, white, capsy
         save(tmp_path / part / "a" / f"1.{suffix}", pixels[0])
         save(tmp_path / part / "b" / "1.png", np.full((8, 8), 99, np.uint8))
     arrays = {f"x_{part}": pixels.repeat(2, 0) for part, pixels in parts.items()}
-    np.savez(tmp_path / "set.npz", y_train=TWO, y_test=TWO, **arrays)
+    path = npz(tmp_path, y_train=TWO, y_test=TWO, **arrays)
     for part, pixels in parts.items():
         expected = np.rint(pixels[0] * (255 / white))
         images, _ = load_data(tmp_path, part)
         np.testing.assert_array_equal(images, [expected, np.full((8, 8), 99)])
-        np.testing.assert_array_equal(load_data(tmp_path / "set.npz", part)[0][1], expected)
+        np.testing.assert_array_equal(load_data(path, part)[0][1], expected)
     taken = f"1 of 2 pictures have more than 8 bits: pixels are taken for 0: black, {white}: white"
     assert taken in capsys.readouterr().out
 
@@ -443,7 +414,7 @@ def test_the_range_of_pixels_is_one_for_all_of_a_data_set(tmp_path, white, capsy
 @pytest.mark.parametrize("greatest", [60, 9000])
 def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
     pixels = np.full((2, 8, 8), greatest, np.uint16)
-    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=TWO)
+    npz(tmp_path, x_train=pixels, y_train=TWO)
     for name in "ab":
         save(tmp_path / "pictures" / name / "1.png", pixels[0])
     for name in ("set.npz", "pictures"):
@@ -511,9 +482,8 @@ def test_images_that_are_nearly_black(tmp_path, capsys, brightest):
 
 
 def test_largest_images_and_most_classes(tmp_path):
-    assert (
-        load_data(npz(tmp_path, x_train=zeros(1000, 4, 4), y_train=np.arange(1000)))[1][-1] == 999
-    )
+    path = npz(tmp_path, x_train=zeros(1000, 4, 4), y_train=np.arange(1000))
+    assert load_data(path)[1][-1] == 999
     assert load_images(npz(tmp_path, x_train=zeros(2, 256, 256)))[0].shape == (2, 256, 256)
 
 
@@ -521,6 +491,10 @@ def test_largest_images_and_most_classes(tmp_path):
     ("arrays", "complaint"),
     [
         ({"x_train": zeros(2, 8, 8, 3)}, "in colour, and the chapter's networks"),
+        ({"x_train": zeros(28, 28, 50), "y_train": None}, MOVE),
+        ({"x_train": zeros(28, 28, 1, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),
+        ({"x_train": zeros(30, 28, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),
+        ({"x_train": zeros(784, 40), "y_train": TENS}, MOVE),
         ({"x_train": zeros(2, 3, 8, 8)}, "images.mean(axis=1).astype"),
         ({"x_train": zeros(2, 60)}, "uint8 of shape (2, 60), expected"),
         ({"x_train": zeros(0, 8, 8)}, "shape (0, 8, 8), expected"),
@@ -541,34 +515,17 @@ def test_largest_images_and_most_classes(tmp_path):
 )
 def test_npz_refused(tmp_path, arrays, complaint):
     arrays = {"x_train": zeros(2, 8, 8), "y_train": TWO} | arrays
-    np.savez(tmp_path / "set.npz", **{name: x for name, x in arrays.items() if x is not None})
-    message = refusal(tmp_path / "set.npz")
+    path = npz(tmp_path, **{name: x for name, x in arrays.items() if x is not None})
+    message = refusal(path)
     assert complaint in message
-    assert str(tmp_path / "set.npz") in message
+    assert str(path) in message
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 50), (28, 28, 1, 50), (50, 28, 28), (50, 28, 28, 1)])
-@pytest.mark.parametrize("labels", [TENS.repeat(2)[:50], None])
-def test_images_on_the_last_axis_are_refused(tmp_path, shape, labels):
-    """As .mat files have them, whether the labels say so or two equal sides."""
-    arrays = {"x_train": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
-    if labels is not None:
-        arrays["y_train"] = labels
-    np.savez(tmp_path / "set.npz", **arrays)
-    if shape[0] == 50:
-        assert load_images(tmp_path / "set.npz", 28)[0].shape == (50, 28, 28)
-        return
-    for size in (None, 28):
-        with pytest.raises(UserError, match=r"counts? them: move it, with np.moveaxis\(x, -1, 0\)"):
-            load_images(tmp_path / "set.npz", size)
-
-
-def test_labels_tell_images_of_as_many_rows_from_images_on_the_last_axis(tmp_path):
-    arrays = {"x_train": zeros(28, 28, 32) + 255, "y_train": TENS[:28]}
-    np.savez(tmp_path / "set.npz", **arrays)
-    assert load_images(tmp_path / "set.npz", 28)[0].shape == (28, 28, 28)
-    np.savez(tmp_path / "set.npz", x_train=zeros(784, 40), y_train=TENS)
-    assert "np.moveaxis(x, -1, 0)" in refusal(tmp_path / "set.npz")
+def test_images_that_only_look_as_if_counted_by_the_last_axis(tmp_path):
+    for shape in (50, 28, 28), (50, 28, 28, 1):
+        assert load_images(npz(tmp_path, x_train=zeros(*shape)))[0].shape == (50, 28, 28)
+    path = npz(tmp_path, x_train=zeros(28, 28, 32), y_train=TENS[:28])  # as the labels tell
+    assert load_images(path, 28)[0].shape == (28, 28, 28)
 
 
 def test_folders_without_data_are_refused(tmp_path):
