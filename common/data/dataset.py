@@ -99,7 +99,9 @@ def load_dataset(
             raise
         return DataSet(path, images, None, [], has_test, image_size)
     if part == "train" and needs_labels and names:
-        _describe(names, path)
+        table = [f"{i} is {name}" for i, name in enumerate(names)]
+        shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
+        print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
     return DataSet(path, images, numbers, names, has_test, image_size)
 
 
@@ -259,10 +261,3 @@ def _numbered(labels: np.ndarray, of_train: np.ndarray, path: Path) -> tuple[np.
     names = [str(name) for name in classes]
     numbers = np.array([number[label] for label in labels.tolist()], np.int64)
     return numbers, names if names != [str(i) for i in range(len(names))] else []
-
-
-def _describe(names: list[str], path: Path) -> None:
-    """Prints which number stands for which label."""
-    table = [f"{i} is {name}" for i, name in enumerate(names)]
-    shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
-    print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
