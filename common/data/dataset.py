@@ -187,14 +187,11 @@ def _shaped(images: np.ndarray, path: Path, notes: list[str]) -> np.ndarray:
         images = images.squeeze(3 if images.shape[3] == 1 else 1)
     if images.ndim == 3 and images.size and images.dtype.kind in "biuf":
         return images
-    expected = "expected uint8 of shape (N, size, size): convert or reshape them"
-    if images.ndim == 4 and {3, 4} & {images.shape[1], images.shape[3]}:
-        axis = 3 if images.shape[3] in (3, 4) else 1
-        expected = (
-            "in colour, and the chapter's networks draw grey: convert them, for example with "
-            f"images.mean(axis={axis}).astype('uint8')"
-        )
-    raise UserError(f"the images of {path} are {images.dtype} of shape {images.shape}, {expected}")
+    raise UserError(
+        f"the images of {path} are {images.dtype} of shape {images.shape}, expected grey ones, uint8 "
+        "of shape (N, size, size): reshape them, or, where they are in colour, convert them, for "
+        "example with images.mean(axis=3).astype('uint8')"
+    )
 
 
 def _range(images: np.ndarray, arrays: readers.Arrays, part: str, path: Path) -> readers.Range:

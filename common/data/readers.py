@@ -316,7 +316,10 @@ def _by_folders(folder: Path, files: list[Path], image_size: int | None) -> Arra
     # an archive is often a folder that holds a single one
     root = Path(os.path.commonpath([file.parent for file in pictures]))
     bases = _parts(root, pictures)
-    parts = [[file for file in pictures if base in file.parents] for base in bases.values()]
+    parts = [
+        [file for file in pictures if file.parts[: len(base.parts)] == base.parts]
+        for base in bases.values()
+    ]
     chosen = [file for of_part in parts for file in of_part]
     outside = sorted(set(pictures).difference(chosen))
     others.update(f"in {file.relative_to(root).parts[0]}" for file in outside)
@@ -349,7 +352,7 @@ def _parts(root: Path, pictures: list[Path]) -> dict[str, Path]:
 
 def _classes(folder: Path, pictures: list[Path]) -> list[str]:
     """The first folder of each picture in a folder; empty if all are in the folder itself."""
-    names = [file.relative_to(folder).parts for file in pictures]
+    names = [file.parts[len(folder.parts) :] for file in pictures]
     classes = [name[0] for name in names if len(name) > 1]
     if 0 < len(classes) < len(names):
         raise UserError(
