@@ -188,9 +188,9 @@ def _shaped(images: np.ndarray, path: Path, notes: list[str]) -> np.ndarray:
     if images.ndim == 3 and images.size and images.dtype.kind in "biuf":
         return images
     raise UserError(
-        f"the images of {path} are {images.dtype} of shape {images.shape}, expected grey ones, uint8 "
-        "of shape (N, size, size): reshape them, or, where they are in colour, convert them, for "
-        "example with images.mean(axis=3).astype('uint8')"
+        f"the images of {path} are {images.dtype} of shape {images.shape}, expected grey ones, "
+        "uint8 of shape (N, size, size): reshape them, or, where they are in colour, convert them, "
+        "for example with images.mean(axis=3).astype('uint8')"
     )
 
 
