@@ -367,12 +367,12 @@ def test_a_class_may_be_called_train(pictures, small_data):
     """Beside other classes, of buses for example; not beside a test part or with class folders."""
     save(pictures / "Train" / "1.png", small_data[0][0])
     assert np.bincount(load_data(pictures)[1]).tolist() == [1, 20, 20]
-    (pictures / "Train").rename(pictures / "val")
-    shutil.copytree(pictures / "val", pictures / "Train")
+    shutil.copytree(pictures / "Train", pictures / "val")
     assert len(load_images(pictures)[0]) == 1
-    shutil.rmtree(pictures / "Train")
+    (pictures / "Train" / "1.png").unlink()
+    shutil.move(pictures / "val", pictures / "extra")
     for name in ("cats", "dogs"):
-        shutil.move(pictures / name, pictures / "train" / name)
+        shutil.move(pictures / name, pictures / "Train" / name)
     assert len(load_data(pictures)[0]) == 40  # and a line says what was passed over, in val
 
 
@@ -508,7 +508,6 @@ def test_largest_images_and_most_classes(tmp_path):
         ({"x_train": zeros(1001, 4, 4), "y_train": np.arange(1001)}, "are of 1,001 classes, expec"),
         ({"y_train": None}, "has no labels (y_train), which"),
         ({"x_train": None, "y_train": None, "data": TWO}, "has no array x_train, only data: give"),
-        ({"x_train": None, "y_train": None}, "has no array x_train, only nothing: give"),
     ],
 )
 def test_npz_refused(tmp_path, arrays, complaint):

@@ -145,7 +145,10 @@ def _images(arrays: readers.Arrays, part: str, path: Path, image_size: int | Non
         if images.dtype.kind not in "iu" or white != 255:  # what is evident is not said
             notes.append(readers.TAKEN.format(black, white))
         # image by image: several copies of all of them might not fit into the memory
-        images = np.stack([readers.to_bytes(image, black, white) for image in images])
+        pixels = np.empty(images.shape, np.uint8)
+        for i, image in enumerate(images):
+            pixels[i] = readers.to_bytes(image, black, white)
+        images = pixels
     if image_size is not None and images.shape[1:] != (image_size, image_size):
         images = np.stack([readers.resized(image, image_size) for image in images])
     readers.check_size(images[0], path)
