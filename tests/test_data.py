@@ -15,8 +15,8 @@ from common.data.dataset import checksum, load_data, load_dataset
 from common.errors import UserError
 
 TWO, TENS = np.array([0, 1]), np.arange(40) % 10
+MOVE = "the last axis seems to count them: move it, with np.moveaxis(x, -1, 0)"
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-DOTTED = "train-images.idx3-ubyte", "train-labels.idx1-ubyte"
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -34,6 +34,11 @@ def write(file, content):
 def write_idx(folder, arrays, names=(IMAGES, LABELS)):
     for name, array in zip(names, arrays, strict=True):
         write(folder / name, idx(array))
+
+
+def npz(folder, **arrays):
+    np.savez(folder / "set.npz", **arrays)
+    return folder / "set.npz"
 
 
 def save(file, pixels, **parameters):
@@ -81,28 +86,29 @@ def test_mnist_is_the_original():
 
 
 @pytest.mark.parametrize(
-    "names",
+    "name",
     [
-        (IMAGES, LABELS),
-        (f"{IMAGES}.gz", f"{LABELS}.gz"),
-        DOTTED,
-        (f"{IMAGES}/{IMAGES}", f"{LABELS}/x"),
-        ("emnist-letters-train-images-idx3-ubyte.gz", "emnist-letters-train-labels-idx1-ubyte.gz"),
-        ("images-idx3-ubyte", "labels-idx1-ubyte"),
-        ("TRAIN-IMAGES", "TRAIN-LABELS"),
-        ("pictures.raw", LABELS),
+        IMAGES,
+        f"{IMAGES}.gz",
+        "train-images.idx3-ubyte",
+        f"{IMAGES}/{IMAGES}",
+        "emnist-letters-train-images-idx3-ubyte.gz",
+        "mnist8m-train-patterns-idx3-ubyte",
+        "TRAIN-IMAGES",
     ],
 )
-def test_idx_files_under_all_names(tmp_path, small_data, names):
-    # the test part, which must not be taken for training
+def test_idx_files_under_all_names(tmp_path, small_data, name):
     test = small_data[0][:5] // 2, TENS[:5]
-    write_idx(tmp_path, test, ("t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"))
-    write_idx(tmp_path, small_data, names)
+    labels = re.sub("images|patterns", "labels", name.replace("IMAGES", "LABELS"))
+    write_idx(tmp_path, small_data, (name, labels))
+    # the test part, which must not be taken for training
+    names = [re.sub("(?i)train-", "t10k-", file) for file in (name, labels)]
+    write_idx(tmp_path, test, names)
     assert_same(load_data(tmp_path), small_data)
     assert_same(load_data(tmp_path, "test"), test)
-    # the file with the images stands for its folder
-    if "/" not in names[0]:
-        assert_same(load_data(tmp_path / names[0]), small_data)
+    # a file stands for its folder
+    if "/" not in name:
+        assert_same(load_data(tmp_path / name), small_data)
 
 
 @pytest.mark.parametrize(
@@ -120,30 +126,35 @@ def test_labels_of_all_idx_types(tmp_path, small_data, code, dtype, columns):
 
 @pytest.mark.parametrize("kind", ["idx", "npz"])
 def test_several_data_sets_in_a_folder(tmp_path, small_data, kind):
-    """A file of one of them chooses it, for both parts; the other has other images and labels."""
-    sets = {"k49-": small_data, "kmnist-": (small_data[0] // 2, small_data[1][::-1])}
-    names = (IMAGES, LABELS) if kind == "idx" else ("train-imgs.npz", "train-labels.npz")
-    for prefix, arrays in sets.items():
-        write_idx(tmp_path, arrays, [prefix + name for name in names])
-        if kind == "npz":
-            for name, array in zip(names, arrays, strict=True):
-                np.savez(tmp_path / (prefix + name), array)
-    assert re.search("more than one, k49-train-im.*give one of these files", refusal(tmp_path))
-    for prefix, arrays in sets.items():
-        assert_same(load_data(tmp_path / (prefix + names[0])), arrays)
-        assert_same(load_data(tmp_path / (prefix + names[1])), arrays)
+    """IDX files, or KMNIST's .npz files. A file of one of them chooses it, for both parts."""
+    sets = {"k49": small_data, "kmnist": (small_data[0] // 2, small_data[1][::-1])}
+    for name, arrays in sets.items():
+        for part, end in (("train", 40), ("test", 20)):
+            for what, array in zip(("imgs", "labels"), arrays, strict=True):
+                file = tmp_path / f"{name}-{part}-{what}"
+                write(file, idx(array[:end])) if kind == "idx" else np.savez(file, array[:end])
+    assert "more than one: give one of its files, k49-test-im" in refusal(tmp_path)
+    for file in sorted(tmp_path.iterdir()):
+        images, labels = sets[file.name.split("-")[0]]
+        assert_same(load_data(file), (images, labels))
+        assert_same(load_data(file, "test"), (images[:20], labels[:20]))
+    for file in tmp_path.glob("k49-*"):
+        file.unlink()
+    assert_same(load_data(tmp_path), sets["kmnist"])
     # the test part of another set is not this one's
-    for name in names:
-        (tmp_path / f"k49-{name}").rename(tmp_path / f"k49-{name.replace('train', 'test')}")
-    assert "no array x_test, only x_train" in refusal(tmp_path / f"kmnist-{names[0]}", "test")
+    for file in tmp_path.glob("kmnist-test*"):
+        file.rename(tmp_path / file.name.replace("kmnist", "k49"))
+    file = next(tmp_path.glob("kmnist-train-im*"))
+    assert "no array x_test, only x_train, y_train: an eval" in refusal(file, "test")
 
 
 def test_an_idx_file_in_several_forms(tmp_path, small_data):
     """Packed and unpacked; as Kaggle's archive of MNIST has it; unpacked by a server on the way."""
     write_idx(tmp_path / "a", small_data)
+    np.savez(tmp_path / "a" / "kmnist-train-imgs", small_data[0])  # KMNIST is offered as both
     write_idx(tmp_path / "a", small_data, (f"{IMAGES}.gz", f"{LABELS}.gz"))
     write_idx(tmp_path / "b", small_data, (f"{IMAGES}/{IMAGES}", f"{LABELS}/{LABELS}"))
-    write_idx(tmp_path / "b", small_data, DOTTED)
+    write_idx(tmp_path / "b", small_data, (IMAGES.replace("-i", ".i"), LABELS.replace("-i", ".i")))
     write_idx(tmp_path / "c", small_data)
     for name in (IMAGES, LABELS):
         (tmp_path / "c" / name).rename(tmp_path / "c" / f"{name}.gz")
@@ -153,7 +164,7 @@ def test_an_idx_file_in_several_forms(tmp_path, small_data):
 
 def test_other_files_are_no_data(tmp_path, small_data):
     """Neither those of a similar name, nor what macOS and notebooks leave beside data."""
-    write_idx(tmp_path / "idx", small_data)
+    write_idx(tmp_path / "idx", small_data, ("images-idx3-ubyte", "labels-idx1-ubyte"))
     for name in ("class_to_idx.json", "img_idx0.png", "idx1-ubyte.npz"):
         write(tmp_path / "idx" / name, b"something else")
     (tmp_path / "npz").mkdir()
@@ -173,24 +184,14 @@ def test_other_files_are_no_data(tmp_path, small_data):
 # NumPy's files
 
 
-def test_kmnists_own_numpy_files(tmp_path, small_data):
-    test = small_data[0][:20] // 2, TENS[:20].astype(np.uint8)
-    for part, arrays in {"train": small_data, "test": test}.items():
-        np.savez_compressed(tmp_path / f"k49-{part}-imgs.npz", arrays[0])
-        np.savez_compressed(tmp_path / f"k49-{part}-labels.npz", arrays[1])
-    for path in (tmp_path, tmp_path / "k49-train-imgs.npz"):
-        assert_same(load_data(path), small_data)
-        assert_same(load_data(path, "test"), test)
-
-
 @pytest.mark.parametrize(
     "names",
     ["x_train y_train", "train_images train_labels", "X_train Y_train", "images labels", "x y"],
 )
 def test_names_of_arrays(tmp_path, small_data, names):
-    others = {"val_images": TWO, "test_labels": TWO, "other": 1}
-    np.savez(tmp_path / "set.npz", **dict(zip(names.split(), small_data, strict=True)), **others)
-    assert_same(load_data(tmp_path / "set.npz"), small_data)
+    arrays = dict(zip(names.split(), small_data, strict=True))
+    path = npz(tmp_path, **arrays, val_images=TWO, test_labels=TWO, other=1)
+    assert_same(load_data(path), small_data)
 
 
 @pytest.mark.parametrize(
@@ -201,25 +202,21 @@ def test_names_of_arrays(tmp_path, small_data, names):
         (lambda x, y: (np.asfortranarray(x), y), ""),
         (lambda x, y: (x.astype(np.int64), y.astype(float)), ""),
         (lambda x, y: (x, np.eye(10)[y]), ""),
-        (lambda x, y: (x > 99, y), "False: black, True: white"),
+        (lambda x, y: (x > 99, y), "0: black, 1: white"),
         (lambda x, y: (x / 255, y), "0: black, 1: white"),
         (lambda x, y: (x / 127.5 - 1, y), "-1: black, 1: white"),
         (lambda x, y: (x.astype(np.float32), y), "0: black, 255: white"),
         (lambda x, y: (x.astype(np.uint16) * 257, y), "0: black, 65535: white"),
         (lambda x, y: (x.reshape(40, 64) / 255, y), "for 8 x 8 pixels, pixels are taken for 0"),
-        (
-            lambda x, y: (x, y * 7 - 3),
-            "10 classes, numbered from 0 in their order: 0 is -3, 1 is 4",
-        ),
+        (lambda x, y: (x, y * 7 - 3), "classes, numbered from 0 in their order: 0 is -3, 1 is 4"),
         (lambda x, y: (x, np.array(list("abcdefghij"))[y]), "0 is a, 1 is b"),
         (lambda x, y: (x, np.array(list("abcdefghij")).astype("S")[y][None]), "0 is a, 1 is b"),
     ],
 )
 def test_one_sensible_reading(tmp_path, small_data, capsys, change, note):
     x, y = change(*small_data)
-    np.savez(tmp_path / "set.npz", x_train=x, y_train=y)
     expected = x * 255 if x.dtype == bool else small_data[0]
-    assert_same(load_data(tmp_path / "set.npz"), (expected, small_data[1]))
+    assert_same(load_data(npz(tmp_path, x_train=x, y_train=y)), (expected, small_data[1]))
     out, err = capsys.readouterr()
     assert err == ""
     assert note in out
@@ -229,19 +226,17 @@ def test_one_sensible_reading(tmp_path, small_data, capsys, change, note):
 def test_the_test_part_has_the_numbers_of_the_training_part(tmp_path, small_data):
     """Also where it lacks a class."""
     images, labels = small_data
-    test = {"x_test": images[:20], "y_test": np.repeat([3, 7], 10)}
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels + 1, **test)
-    assert_same(load_data(tmp_path / "set.npz", "test"), (images[:20], np.repeat([2, 6], 10)))
-    test["y_test"][0] = 0
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels + 1, **test)
-    assert "that no training image has, 0: give" in refusal(tmp_path / "set.npz", "test")
+    arrays = {"x_train": images, "y_train": labels + 1, "x_test": images[:2]}
+    path = npz(tmp_path, **arrays, y_test=[3, 7])
+    assert_same(load_data(path, "test"), (images[:2], [2, 6]))
+    path = npz(tmp_path, **arrays, y_test=[0, 7])
+    assert "that no training image has, 0: give" in refusal(path, "test")
 
 
 @pytest.mark.parametrize("labels", [None, np.zeros(40), np.ones(7), TENS.astype(object)])
 def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     arrays = {} if labels is None else {"y_train": labels}
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], **arrays)
-    images, found = load_images(tmp_path / "set.npz")
+    images, found = load_images(npz(tmp_path, x_train=small_data[0], **arrays))
     np.testing.assert_array_equal(images, small_data[0])
     assert found is None
     np.save(tmp_path / "set.npy", small_data[0])
@@ -253,22 +248,13 @@ def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
 
 
 @pytest.mark.parametrize("name", ["train.csv", "mnist_train.csv.gz"])
-@pytest.mark.parametrize(
-    "header",
-    [
-        [],
-        ["label", *(f"pixel{i}" for i in range(64))],
-        ['"label"', *(f'"{i}x1"' for i in range(64))],
-        "numbers, by pandas",
-    ],
-)
+@pytest.mark.parametrize("header", ["", "pixel{}", '"{}x1"', "{}"])
 @pytest.mark.parametrize("first", [0, 1])
 def test_csv_files(tmp_path, small_data, header, name, first):
-    """Kaggle's train.csv, and its test.csv, which has no labels; those that other people write."""
+    """Kaggle's train.csv, and its test.csv, without labels; other people's; pandas's numbers."""
     images, labels = small_data
     table = np.column_stack([labels, images.reshape(40, 64)])[:, first:]
-    names = range(65 - first) if "pandas" in header else header[first:]
-    rows = [names, *table] if names else table
+    rows = [[header.format(i) for i in range(65 - first)], *table] if header else table
     content = "\ufeff" + "\r\n".join(",".join(map(str, row)) for row in rows)
     write(tmp_path / name, content.encode())
     if first == 0:
@@ -286,7 +272,7 @@ def test_csv_files_of_fractions_and_of_something_else(tmp_path, small_data):
     np.savetxt(tmp_path / "train.csv", table, delimiter=",")
     assert_same(load_data(tmp_path / "train.csv"), small_data)
     write(tmp_path / "train.csv", b"name,label\na.png,3\n")
-    assert "expected rows of a label and the pixels of an image" in refusal(tmp_path / "train.csv")
+    assert "expected rows of a label and an image's pixels" in refusal(tmp_path / "train.csv")
 
 
 # Pictures
@@ -300,12 +286,6 @@ def pictures(tmp_path, small_data):
         save(tmp_path / "pictures" / ("dogs" if i % 2 else "cats") / f"{i:02d}{suffix}", image)
     write(tmp_path / "pictures" / "cats" / "notes.txt", b"not a picture")
     return tmp_path / "pictures"
-
-
-def test_folders_of_pictures(pictures, small_data, capsys):
-    expected = np.concatenate([small_data[0][::2], small_data[0][1::2]])
-    assert_same(load_data(pictures), (expected, np.repeat([0, 1], 20)))
-    assert "0 is cats, 1 is dogs" in capsys.readouterr().out
 
 
 def test_all_damaged_pictures_are_named_at_once(pictures):
@@ -330,21 +310,21 @@ def test_pictures_at_any_depth(pictures, small_data, capsys):
         save(pictures / name, small_data[0][i])
     for name in ("dogs/a.mpg", "dogs/.b", "b.mpg", "LICENSE"):
         write(pictures / name, b"")
-    data = load_dataset(pictures)
-    images, labels, names = data.images, data.labels, data.names
-    np.testing.assert_array_equal(images[20:21], small_data[0][:1])
-    assert (np.bincount(labels).tolist(), names) == ([21, 20, 1], ["cats", "dogs", "fish"])
-    passed_over = "files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)"
-    assert f"{pictures}: {passed_over}\n" in capsys.readouterr().out
+    order = [*range(0, 40, 2), 0, *range(1, 40, 2), 1]
+    assert_same(load_data(pictures), (small_data[0][order], np.repeat([0, 1, 2], [21, 20, 1])))
+    out = capsys.readouterr().out
+    assert f"{pictures}: files passed over: 4 (2 .mpg, 1 without suffix, 1 .txt)\n" in out
+    assert "0 is cats, 1 is dogs, 2 is fish" in out
+    assert "test images, as x_test and y_test" in refusal(pictures, "test")
     # as an archive may be unpacked, and with parts
     whole = pictures.parent
-    assert load_dataset(whole).names == names
+    assert load_dataset(whole).names == ["cats", "dogs", "fish"]
     pictures.rename(whole / "train")
     for part in ("test", "val"):
         save(whole / part / "fish" / "c" / "1.png", small_data[0][3])
     assert_same(load_data(whole, "test"), (small_data[0][3:4], [2]))
     capsys.readouterr()
-    assert load_dataset(whole).names == names
+    assert load_dataset(whole).names == ["cats", "dogs", "fish"]
     assert "over: 5 (2 .mpg, 1 without suffix, 1 .txt, 1 in val)" in capsys.readouterr().out
 
 
@@ -365,54 +345,35 @@ def test_names_that_are_numbers_are_in_their_order(tmp_path, small_data, prefix)
     images = small_data[0][:11]
     for name, image in zip(names, images, strict=True):
         save(tmp_path / "pictures" / name / "1.png", image)
-    np.savez(tmp_path / "set.npz", x_train=images[::-1], y_train=names[::-1])
-    for path, order in (("pictures", 1), ("set.npz", -1)):
-        loaded = load_dataset(tmp_path / path)
-        assert loaded.names == names
-        np.testing.assert_array_equal(loaded.images[np.argsort(loaded.labels)], images)
-        assert order == 1 or loaded.labels.tolist() == list(range(10, -1, -1))
-    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.arange(11).astype(str))
-    assert load_dataset(tmp_path / "set.npz").names == []
+    data = load_dataset(tmp_path / "pictures")
+    assert_same((data.images[data.labels.argsort()], np.sort(data.labels)), (images, np.arange(11)))
+    path = npz(tmp_path, x_train=images, y_train=names[::-1])
+    assert_same(load_data(path), (images, np.arange(11)[::-1]))
+    assert load_dataset(path).names == data.names == names
+    assert load_dataset(npz(tmp_path, x_train=images, y_train=list("0123456789a"))).names
+    assert load_dataset(npz(tmp_path, x_train=images[:10], y_train=list("0123456789"))).names == []
 
 
 def test_the_line_that_describes_a_data_set(tmp_path, small_data):
     mnist = "mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images"
     assert str(load_dataset()) == mnist
-    images, labels = small_data
-    np.savez(tmp_path / "a.npz", x_train=images)
-    assert str(load_dataset(tmp_path / "a.npz", needs_labels=False)) == (
-        "a.npz: 40 images of 8 x 8 pixels"
-    )
-    np.savez(tmp_path / "a.npz", x_train=images, y_train=labels)
-    assert str(load_dataset(tmp_path / "a.npz")) == (
-        "a.npz: 40 images of 8 x 8 pixels, 10 classes of 4 images"
-    )
+    path = npz(tmp_path, x_train=small_data[0], y_train=small_data[1])
+    assert str(load_dataset(path)) == "set.npz: 40 images of 8 x 8 pixels, 10 classes of 4 images"
+    path = npz(tmp_path, x_train=small_data[0])
+    assert str(load_dataset(path, needs_labels=False)) == "set.npz: 40 images of 8 x 8 pixels"
 
 
-def test_parts_of_pictures(pictures, small_data):
-    assert "test images, as x_test and y_test" in refusal(pictures, "test")
-    whole = pictures.parent
-    pictures.rename(whole / "train")
-    save(whole / "validation" / "dogs" / "1.png", small_data[0][0])
-    assert len(load_data(whole)[0]) == 40
-    assert_same(load_data(whole, "test"), (small_data[0][:1], [1]))
-
-
-def test_a_class_may_be_called_train(pictures, small_data, capsys):
-    """Beside other classes, of buses for example; not beside class folders or a test part."""
+def test_a_class_may_be_called_train(pictures, small_data):
+    """Beside other classes, of buses for example; not beside a test part or with class folders."""
     save(pictures / "Train" / "1.png", small_data[0][0])
-    _, labels = load_data(pictures)
-    np.testing.assert_array_equal(np.bincount(labels), [1, 20, 20])
-    assert f"{pictures}: Train is taken for a class, like " in capsys.readouterr().out
-    for name in ("val", "test"):
-        shutil.copytree(pictures / "Train", pictures / name)
-        images, labels = load_images(pictures)
-        assert (len(images), labels) == (1, None)
-        shutil.rmtree(pictures / name)
+    assert np.bincount(load_data(pictures)[1]).tolist() == [1, 20, 20]
+    shutil.copytree(pictures / "Train", pictures / "val")
+    assert len(load_images(pictures)[0]) == 1
     (pictures / "Train" / "1.png").unlink()
+    shutil.move(pictures / "val", pictures / "extra")
     for name in ("cats", "dogs"):
-        (pictures / name).rename(pictures / "Train" / name)
-    assert len(load_data(pictures)[0]) == 40
+        shutil.move(pictures / name, pictures / "Train" / name)
+    assert len(load_data(pictures)[0]) == 40  # and a line says what was passed over, in val
 
 
 def test_pictures_without_labels(tmp_path, small_data):
@@ -439,12 +400,12 @@ def test_the_range_of_pixels_is_one_for_all_of_a_data_set(tmp_path, white, capsy
         save(tmp_path / part / "a" / f"1.{suffix}", pixels[0])
         save(tmp_path / part / "b" / "1.png", np.full((8, 8), 99, np.uint8))
     arrays = {f"x_{part}": pixels.repeat(2, 0) for part, pixels in parts.items()}
-    np.savez(tmp_path / "set.npz", y_train=TWO, y_test=TWO, **arrays)
+    path = npz(tmp_path, y_train=TWO, y_test=TWO, **arrays)
     for part, pixels in parts.items():
         expected = np.rint(pixels[0] * (255 / white))
         images, _ = load_data(tmp_path, part)
         np.testing.assert_array_equal(images, [expected, np.full((8, 8), 99)])
-        np.testing.assert_array_equal(load_data(tmp_path / "set.npz", part)[0][1], expected)
+        np.testing.assert_array_equal(load_data(path, part)[0][1], expected)
     taken = f"1 of 2 pictures have more than 8 bits: pixels are taken for 0: black, {white}: white"
     assert taken in capsys.readouterr().out
 
@@ -452,7 +413,7 @@ def test_the_range_of_pixels_is_one_for_all_of_a_data_set(tmp_path, white, capsy
 @pytest.mark.parametrize("greatest", [60, 9000])
 def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
     pixels = np.full((2, 8, 8), greatest, np.uint16)
-    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=TWO)
+    npz(tmp_path, x_train=pixels, y_train=TWO)
     for name in "ab":
         save(tmp_path / "pictures" / name / "1.png", pixels[0])
     for name in ("set.npz", "pictures"):
@@ -460,16 +421,17 @@ def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
         assert message in refusal(tmp_path / name)
 
 
-def test_long_reading_is_shown(pictures, capsys, monkeypatch):
-    load_images(pictures)
-    assert "reading 40" not in capsys.readouterr().out
-    monkeypatch.setattr("common.data.readers._SHORT", 0)
+def test_reading_is_shown(pictures, capsys, monkeypatch):
+    """By a line, and on a terminal by a bar, which has to end also where pictures are refused."""
     images, _ = load_images(pictures)
-    assert "reading 40 pictures\n" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(f"{pictures}: reading 40 pictures\n")
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as Rich sees it
     monkeypatch.setenv("TERM", "xterm")
+    save(pictures / "fish" / "1.png", images[0, :4, :4])
+    assert "several sizes, 8 x 8 and 4 x 4" in refusal(pictures)
+    shutil.rmtree(pictures / "fish")
     np.testing.assert_array_equal(load_images(pictures)[0], images)
-    assert re.search("(?s)reading 40 pictures .*100%", capsys.readouterr().out)
+    assert re.search("(?s)reading 40 pictures\n.*100%", capsys.readouterr().out)
 
 
 def test_pictures_of_other_sizes_and_colours(tmp_path, capsys):
@@ -511,83 +473,57 @@ def test_transparent_pictures_lie_over_white(tmp_path, capsys):
 # Mistakes
 
 
-@pytest.mark.parametrize(
-    ("arrays", "warning"),
-    [
-        ({"x_train": np.eye(8, dtype=np.uint8)[None].repeat(40, 0)}, "no pixel of .* is above 1"),
-        ({"x_train": np.full((40, 8, 8), 15, np.uint8)}, "no pixel of .* is above 15 of 255"),
-        ({"x_train": np.full((40, 8, 8), 99, np.uint8)}, "all 40 images of .* are the same"),
-        ({"y_train": np.arange(40)}, "the 40 images of .* are of 40 classes: see whether"),
-    ],
-)
-def test_data_that_cannot_be_meant(tmp_path, small_data, capsys, arrays, warning):
-    np.savez(tmp_path / "set.npz", **({"x_train": small_data[0], "y_train": TENS} | arrays))
-    load_data(tmp_path / "set.npz")
-    assert re.fullmatch(f"warning: {warning}.*\n", capsys.readouterr().err)
+@pytest.mark.parametrize("brightest", [1, 15])
+def test_images_that_are_nearly_black(tmp_path, capsys, brightest):
+    load_data(npz(tmp_path, x_train=zeros(2, 8, 8) + np.uint8(brightest), y_train=TWO))
+    warning = f"warning: no pixel of .* is above {brightest} of 255.*\n"
+    assert re.fullmatch(warning, capsys.readouterr().err)
 
 
 def test_largest_images_and_most_classes(tmp_path):
-    np.savez(tmp_path / "a.npz", x_train=zeros(1000, 4, 4), y_train=np.arange(1000))
-    assert load_data(tmp_path / "a.npz")[1].max() == 999
-    np.save(tmp_path / "b.npy", zeros(2, 256, 256))
-    assert load_images(tmp_path / "b.npy")[0].shape == (2, 256, 256)
+    path = npz(tmp_path, x_train=zeros(1000, 4, 4), y_train=np.arange(1000))
+    assert load_data(path)[1][-1] == 999
+    assert load_images(npz(tmp_path, x_train=zeros(2, 256, 256)))[0].shape == (2, 256, 256)
 
 
 @pytest.mark.parametrize(
     ("arrays", "complaint"),
     [
-        ({"x_train": zeros(2, 8, 8, 3)}, "in colour, and the chapter's networks"),
-        ({"x_train": zeros(2, 3, 8, 8)}, "images.mean(axis=1).astype"),
-        ({"x_train": zeros(2, 60)}, "uint8 of shape (2, 60), expected"),
+        ({"x_train": zeros(2, 8, 8, 3)}, "uint8 of shape (2, 8, 8, 3), expected grey ones"),
+        ({"x_train": zeros(28, 28, 50), "y_train": None}, MOVE),
+        ({"x_train": zeros(28, 28, 1, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),
+        ({"x_train": zeros(30, 28, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),
+        ({"x_train": zeros(784, 40), "y_train": TENS}, MOVE),
+        ({"x_train": zeros(2, 60)}, "(2, 60), expected grey ones, uint8 of shape (N, size, size)"),
         ({"x_train": zeros(0, 8, 8)}, "shape (0, 8, 8), expected"),
-        ({"x_train": zeros(2, 8, 8) + 9e3}, "are float64 from 9000 to 9000, "),
         ({"x_train": zeros(2, 8, 8) + 16.0}, "are float64 from 16 to 16, "),
         ({"x_train": zeros(2, 8, 8) + np.nan}, "are float64 from nan to nan, "),
-        ({"x_train": zeros(2, 8, 8, dtype=int) - 300}, "scale them"),
         ({"x_train": zeros(2, 8, 12)}, "have 8 x 12 pixels, expected square"),
         ({"x_train": zeros(2, 30, 30)}, "have 30 x 30 pixels, expected square"),
         ({"x_train": zeros(2, 260, 260)}, "a multiple of 4, from 4 to 256"),
         ({"x_train": np.array([{}, {}])}, "allow_pickle=False): convert it, with .astype("),
         ({"y_train": zeros(3)}, "2 images and 3 labels given"),
-        ({"y_train": np.array(["a", "b", "c"])}, "2 images and 3 labels given"),
         ({"y_train": TWO / 2}, "are float64 of shape (2,), expected"),
         ({"y_train": zeros(2)}, "are of 1 classes, expected 2 to 1000"),
         ({"x_train": zeros(1001, 4, 4), "y_train": np.arange(1001)}, "are of 1,001 classes, expec"),
         ({"y_train": None}, "has no labels (y_train), which"),
         ({"x_train": None, "y_train": None, "data": TWO}, "has no array x_train, only data: give"),
-        ({"x_train": None, "y_train": None}, "has no array x_train, nor any other: give"),
     ],
 )
 def test_npz_refused(tmp_path, arrays, complaint):
     arrays = {"x_train": zeros(2, 8, 8), "y_train": TWO} | arrays
-    np.savez(tmp_path / "set.npz", **{name: x for name, x in arrays.items() if x is not None})
-    message = refusal(tmp_path / "set.npz")
+    path = npz(tmp_path, **{name: x for name, x in arrays.items() if x is not None})
+    message = refusal(path)
     assert complaint in message
-    assert str(tmp_path / "set.npz") in message
+    assert str(path) in message
 
 
-@pytest.mark.parametrize("shape", [(28, 28, 50), (28, 28, 1, 50), (50, 28, 28), (50, 28, 28, 1)])
-@pytest.mark.parametrize("labels", [TENS.repeat(2)[:50], None])
-def test_images_on_the_last_axis_are_refused(tmp_path, shape, labels):
-    """As .mat files have them, whether the labels say so or two equal sides."""
-    arrays = {"x_train": np.random.default_rng(0).integers(0, 256, shape, np.uint8)}
-    if labels is not None:
-        arrays["y_train"] = labels
-    np.savez(tmp_path / "set.npz", **arrays)
-    if shape[0] == 50:
-        assert load_images(tmp_path / "set.npz", 28)[0].shape == (50, 28, 28)
-        return
-    for size in (None, 28):
-        with pytest.raises(UserError, match=r"counts? them: move it, with np.moveaxis\(x, -1, 0\)"):
-            load_images(tmp_path / "set.npz", size)
-
-
-def test_labels_tell_images_of_as_many_rows_from_images_on_the_last_axis(tmp_path):
-    arrays = {"x_train": zeros(28, 28, 32) + 255, "y_train": TENS[:28]}
-    np.savez(tmp_path / "set.npz", **arrays)
-    assert load_images(tmp_path / "set.npz", 28)[0].shape == (28, 28, 28)
-    np.savez(tmp_path / "set.npz", x_train=zeros(784, 40), y_train=TENS)
-    assert "np.moveaxis(x, -1, 0)" in refusal(tmp_path / "set.npz")
+def test_images_that_only_look_as_if_counted_by_the_last_axis(tmp_path):
+    for shape in (50, 28, 28), (50, 28, 28, 1), (28, 28, 28):
+        images, _ = load_images(npz(tmp_path, x_train=zeros(*shape)))
+        assert images.shape == (shape[0], 28, 28)
+    path = npz(tmp_path, x_train=zeros(28, 28, 32), y_train=TENS[:28])  # as the labels tell
+    assert load_images(path, 28)[0].shape == (28, 28, 28)
 
 
 def test_folders_without_data_are_refused(tmp_path):
@@ -603,11 +539,12 @@ def test_files_that_are_no_npz_refused(tmp_path):
     assert "is of no known format: give an .npz file" in refusal(path)
     path.write_bytes(MNIST.read_bytes()[:100_000])
     assert "cannot be read (File is not a zip file): if it is damaged" in refusal(path)
-    np.savez_compressed(path, x_train=np.arange(99999), y_train=TWO)
+    np.savez_compressed(path, x_test=np.arange(99999), x_train=zeros(2, 8, 8), y_train=TWO)
     damaged = bytearray(path.read_bytes())
     damaged[5000:5100] = bytes(100)
     path.write_bytes(damaged)
-    assert f"x_train of data set {path} cannot be read (" in refusal(path)
+    assert len(load_data(path)[0]) == 2  # the test part is only read where it is needed
+    assert f"{path}, x_test cannot be read (" in refusal(path, "test")
 
 
 @pytest.mark.parametrize(
@@ -615,16 +552,10 @@ def test_files_that_are_no_npz_refused(tmp_path):
     [
         (IMAGES, None, "has no array x_train, only y_train: give"),
         (LABELS, None, "has no labels (y_train)"),
-        (IMAGES, idx(zeros(40)), f"holds more than one, {IMAGES}, {LABELS}: give one of"),
+        (IMAGES, idx(zeros(40)), "has no array x_train, only y_train: give"),
         (LABELS, b"text", "starts with 0x74657874, an IDX file with 0x0000"),
         (IMAGES, idx(zeros(40, 8, 8))[:-1], f"{IMAGES} cannot be read (cannot reshape"),
-        (IMAGES, idx(zeros(40, 8, 8))[:9], f"{IMAGES} cannot be read (buffer is smaller"),
-        (f"{IMAGES}.gz", b"not compressed", f"{IMAGES}.gz starts with 0x6e6f7420"),
-        (
-            f"{IMAGES}.gz",
-            gzip.compress(idx(zeros(40, 8, 8)), mtime=0)[:-9],
-            "Compressed file ended",
-        ),
+        (f"{IMAGES}.gz", gzip.compress(idx(zeros(40, 8, 8)))[:-9], "Compressed file ended"),
     ],
 )
 def test_idx_refused(tmp_path, small_data, name, content, complaint):

@@ -6,21 +6,18 @@ import hashlib
 import math
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from common.data import MAX_LABELS, MIN_LABELS, MNIST, num_classes
-from common.data.readers import FORMATS, Arrays, Range, check_size, find_arrays, resized
+from common.data import MAX_LABELS, MIN_LABELS, MNIST, num_classes, readers
 from common.errors import UserError
 
-_EXPECTED = {
-    "train": FORMATS,
-    "test": "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files "
-    "like t10k-images-idx3-ubyte, or in a folder test beside a folder train",
-}
-# With fewer images of a class, on average, labels are more likely something else.
-_FEW_IMAGES = 3
+_EXPECTED_TEST = (
+    "an evaluation needs test images, as x_test and y_test in an .npz file, in IDX files like "
+    "t10k-images-idx3-ubyte, or in a folder test beside a folder train"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,17 +81,13 @@ def load_dataset(
     Classes are the labels that occur in the training part, numbered in their order.
 
     Args:
-        path: An .npz file in the layout of `keras.datasets.mnist` (arrays `x_train`, `y_train`,
-            `x_test` and `y_test`) or of MedMNIST; a folder with IDX files, or with KMNIST's .npz
-            files, or one of these files; an .npy file; a .csv file like Kaggle's train.csv; or a
-            folder with a folder of pictures for each class, or with folders train and test of
-            these.
+        path: A file or a folder, in one of the forms in docs/manual.md (Your own images).
         part: "train" or "test". Of the other part only the labels are read, and the images where
             it is not evident what is white.
         image_size: The side that images are cropped and resized to; None to take them as they are.
         needs_labels: Without, labels that are missing or cannot be used are None.
     """
-    arrays = find_arrays(path, image_size)
+    arrays = readers.find_arrays(path, image_size)
     images = _images(arrays, part, path, image_size)
     has_test = {"x_test", "y_test"} <= arrays.keys()
     try:
@@ -105,8 +98,10 @@ def load_dataset(
         if needs_labels:
             raise
         return DataSet(path, images, None, [], has_test, image_size)
-    if part == "train" and needs_labels:
-        _describe(names, numbers, path)
+    if part == "train" and needs_labels and names:
+        table = [f"{i} is {name}" for i, name in enumerate(names)]
+        shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
+        print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
     return DataSet(path, images, numbers, names, has_test, image_size)
 
 
@@ -136,61 +131,47 @@ def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
 # Images: to uint8 of shape (N, size, size)
 
 
-def _images(arrays: Arrays, part: str, path: Path, image_size: int | None) -> np.ndarray:
+def _images(arrays: readers.Arrays, part: str, path: Path, image_size: int | None) -> np.ndarray:
     if f"x_{part}" not in arrays:
-        others = f"only {', '.join(list(arrays)[:20])}" if arrays else "nor any other"
-        raise UserError(f"data set {path} has no array x_{part}, {others}: {_EXPECTED[part]}")
+        expected = readers.FORMATS if part == "train" else _EXPECTED_TEST
+        found = ", ".join(list(arrays)[:20]) or "nothing"
+        raise UserError(f"data set {path} has no array x_{part}, only {found}: {expected}")
     images = arrays[f"x_{part}"]()
     _check_axes(images, arrays, part, path)
-    notes = []
-    if images.ndim == 2:  # flattened
-        side = math.isqrt(images.shape[1])
-        if side**2 == images.shape[1]:
-            images = images.reshape(len(images), side, side)
-            notes.append(f"rows of {side**2} values are taken for {side} x {side} pixels")
-    if images.ndim == 4 and 1 in (images.shape[3], images.shape[1]):  # an axis of one channel
-        images = images.squeeze(3 if images.shape[3] == 1 else 1)
-    if images.ndim != 3 or not images.size or images.dtype.kind not in "biuf":
-        raise UserError(_refused(images, path))
-    if images.dtype.kind == "b":
-        images = images.astype(np.uint8) * 255
-        notes.append(str(Range(False, True)))
-    elif images.dtype != np.uint8:
-        images, meaning = _to_bytes(images, arrays, part, path)
-        notes += meaning
+    notes: list[str] = []
+    images = _shaped(images, path, notes)
+    if images.dtype != np.uint8:
+        black, white = _range(images, arrays, part, path)
+        if images.dtype.kind not in "iu" or white != 255:  # what is evident is not said
+            notes.append(readers.TAKEN.format(black, white))
+        # image by image: several copies of all of them might not fit into the memory
+        pixels = np.empty(images.shape, np.uint8)
+        for i, image in enumerate(images):
+            pixels[i] = readers.to_bytes(image, black, white)
+        images = pixels
     if image_size is not None and images.shape[1:] != (image_size, image_size):
-        images = np.stack([resized(image, image_size) for image in images])
-    check_size(images[0], path)
-    if part == "train":
-        if notes:
-            print(f"{path}: {', '.join(notes)}", flush=True)
-        _warn_of_images(images, path)
+        images = np.stack([readers.resized(image, image_size) for image in images])
+    readers.check_size(images[0], path)
+    if part == "train" and notes:
+        print(f"{path}: {', '.join(notes)}", flush=True)
+    brightest = images.max()
+    if part == "train" and brightest < 64:
+        advice = f"if {brightest} means white, scale them"
+        seen = f"no pixel of {path} is above {brightest} of 255: all images are nearly black"
+        print(f"warning: {seen}; {advice}", file=sys.stderr)
     return images
 
 
-def _refused(images: np.ndarray, path: Path) -> str:
-    found = f"the images of {path} are {images.dtype} of shape {images.shape}"
-    if images.ndim == 4 and {3, 4} & {images.shape[1], images.shape[3]}:
-        return (
-            f"{found}, in colour, and the chapter's networks draw grey: convert them, for example "
-            f"with images.mean(axis={3 if images.shape[3] in (3, 4) else 1}).astype('uint8')"
-        )
-    return f"{found}, expected uint8 of shape (N, size, size): convert or reshape them"
-
-
-def _check_axes(images: np.ndarray, arrays: Arrays, part: str, path: Path) -> None:
+def _check_axes(images: np.ndarray, arrays: readers.Arrays, part: str, path: Path) -> None:
     """Refuses images that are counted by the last axis, as in MATLAB's files."""
-    if images.ndim < 2:
-        return
-    try:
+    labels = 0
+    with suppress(KeyError, UserError):
         labels = max(arrays[f"y_{part}"]().shape, default=0)
-    except (KeyError, UserError):
-        labels = 0
-    first, second, last = *images.shape[:2], images.shape[-1]
+    first, *others, last = images.shape if images.ndim > 1 else (0, 0)
     if labels in (first, last):
         is_last = labels != first
     else:  # as many columns as rows, and no axis of colours after them
-        is_last = images.ndim > 2 and first == second != last and last not in (1, 3, 4)
+        is_last = bool(others) and first == others[0] != last and last not in (1, 3, 4)
     if is_last:
         raise UserError(
             f"the images of {path} are of shape {images.shape}, expected (N, size, size): the last "
@@ -198,40 +179,35 @@ def _check_axes(images: np.ndarray, arrays: Arrays, part: str, path: Path) -> No
         )
 
 
-def _to_bytes(
-    images: np.ndarray, arrays: Arrays, part: str, path: Path
-) -> tuple[np.ndarray, list[str]]:
-    """Pixels as uint8, 0 to 255, and what they were taken for, unless it is evident."""
-    extremes = [images.min(), images.max()]
-    other = "x_test" if part == "train" else "x_train"
-    if other in arrays:  # in which white is the same
-        of_other = arrays[other]()
-        if of_other.size and of_other.dtype == images.dtype:
-            extremes += [of_other.min(), of_other.max()]
-    found = Range.of(extremes, path)
-    # image by image: several copies of all of them might not fit into the memory
-    pixels = np.empty(images.shape, np.uint8)
-    for i, image in enumerate(images):
-        pixels[i] = found.to_bytes(image)
-    is_evident = images.dtype.kind in "iu" and found.white == 255
-    return pixels, [] if is_evident else [str(found)]
+def _shaped(images: np.ndarray, path: Path, notes: list[str]) -> np.ndarray:
+    """Numbers of shape (N, height, width); adds to `notes` what was guessed."""
+    if images.ndim == 2:  # flattened
+        side = math.isqrt(images.shape[1])
+        if side**2 == images.shape[1]:
+            images = images.reshape(len(images), side, side)
+            notes.append(f"rows of {side**2} values are taken for {side} x {side} pixels")
+    if images.ndim == 4 and 1 in (images.shape[3], images.shape[1]):  # an axis of one channel
+        images = images.squeeze(3 if images.shape[3] == 1 else 1)
+    if images.ndim == 3 and images.size and images.dtype.kind in "biuf":
+        return images
+    raise UserError(
+        f"the images of {path} are {images.dtype} of shape {images.shape}, expected grey ones, "
+        "uint8 of shape (N, size, size): reshape them, or, where they are in colour, convert them, "
+        "for example with images.mean(axis=3).astype('uint8')"
+    )
 
 
-def _warn_of_images(images: np.ndarray, path: Path) -> None:
-    brightest = images.max()
-    if brightest < 64:
-        _warn(
-            f"no pixel of {path} is above {brightest} of 255: all images are nearly black; if "
-            f"{brightest} means white, scale them"
-        )
-    elif len(images) > 1 and (images == images[0]).all():
-        _warn(f"all {len(images):,} images of {path} are the same: see how they were made")
+def _range(images: np.ndarray, arrays: readers.Arrays, part: str, path: Path) -> readers.Range:
+    """Black and white, which are the same in both parts."""
+    other = arrays.get("x_test" if part == "train" else "x_train", lambda: images)()
+    both = [array for array in (images, other) if array.size and array.dtype == images.dtype]
+    return readers.find_range([f(array) for array in both for f in (np.min, np.max)], path)
 
 
 # Labels: to int64 of shape (N,), from 0
 
 
-def _labels(arrays: Arrays, part: str, path: Path, count: int | None = None) -> np.ndarray:
+def _labels(arrays: readers.Arrays, part: str, path: Path, count: int | None = None) -> np.ndarray:
     """Labels as whole numbers or text of shape (N,), where N is `count`, if that is known."""
     if f"y_{part}" not in arrays:
         raise UserError(
@@ -242,7 +218,7 @@ def _labels(arrays: Arrays, part: str, path: Path, count: int | None = None) -> 
     found = f"the labels of {path} are {labels.dtype} of shape {labels.shape}"
     if labels.ndim == 2 and 1 in labels.shape:  # a column, or one of MATLAB's rows
         labels = labels.ravel()
-    elif labels.ndim == 2 and _is_one_hot(labels):
+    elif labels.ndim == 2 and labels.dtype.kind in "biuf" and _is_one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels % 1 == 0).all():
         labels = labels.astype(np.int64)
@@ -262,45 +238,26 @@ def _labels(arrays: Arrays, part: str, path: Path, count: int | None = None) -> 
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:
-    numbers = labels.dtype.kind in "biuf"
-    return numbers and bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
+    return bool(np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
 def _numbered(labels: np.ndarray, of_train: np.ndarray, path: Path) -> tuple[np.ndarray, list[str]]:
     """Labels as numbers of classes, in the order of the training part's; and their names."""
-    classes = np.unique(of_train)
+    classes = np.unique(of_train).tolist()
     if not MIN_LABELS <= len(classes) <= MAX_LABELS:
         raise UserError(
             f"the labels of {path} are of {len(classes):,} classes, expected {MIN_LABELS} to "
             f"{MAX_LABELS}: see whether they are labels"
         )
-    others = np.setdiff1d(labels, classes)
-    if len(others):
+    if all(re.fullmatch(r"[+-]?\d+", str(name)) for name in classes):
+        classes.sort(key=int)  # 2 comes before 10, also where they are text
+    number = {label: i for i, label in enumerate(classes)}
+    others = sorted(set(labels.tolist()) - number.keys())
+    if others:
         raise UserError(
             f"the test images of {path} have labels that no training image has, "
             f"{', '.join(map(str, others[:5]))}: give a data set whose two parts belong together"
         )
-    order = np.arange(len(classes))
-    if classes.dtype.kind == "U" and all(re.fullmatch(r"[+-]?\d+", name) for name in classes):
-        order = np.array(sorted(order, key=lambda i: int(classes[i])))  # 2 comes before 10
-    numbers = np.argsort(order)[np.searchsorted(classes, labels)].astype(np.int64)
-    names = [str(name) for name in classes[order]]
+    names = [str(name) for name in classes]
+    numbers = np.array([number[label] for label in labels.tolist()], np.int64)
     return numbers, names if names != [str(i) for i in range(len(names))] else []
-
-
-def _describe(names: list[str], labels: np.ndarray, path: Path) -> None:
-    """Prints which number stands for which label, and warns of too many classes."""
-    if names:
-        table = [f"{i} is {name}" for i, name in enumerate(names)]
-        shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
-        print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
-    count, classes = len(labels), num_classes(labels)
-    if count < _FEW_IMAGES * classes:
-        _warn(
-            f"the {count:,} images of {path} are of {classes:,} classes: see whether their "
-            "labels are labels"
-        )
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)

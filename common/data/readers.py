@@ -7,29 +7,29 @@ import gzip
 import math
 import os
 import re
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import Progress
 
 from common.data import MAX_PIXELS
 from common.errors import UserError, first_line
-
-# Pillow and Rich are imported by the functions that use them: most commands read no pictures.
 
 FORMATS = (
     "give an .npz file with the arrays x_train and y_train, a .csv file like Kaggle's train.csv, a "
     "folder with IDX files like MNIST's, or a folder with a folder of pictures for each class"
 )
 
-# What reads each array of a data set.
+# What reads each array of a data set, and the values of black and white.
 Arrays = dict[str, Callable[[], np.ndarray]]
-
+Range = tuple[int, int]
 # Other names in .npz files: those of MedMNIST, and variants.
 _NAMES = {
     "x_train": ("train_images", "train_x", "images", "x"),
@@ -37,6 +37,8 @@ _NAMES = {
     "x_test": ("test_images", "test_x"),
     "y_test": ("test_labels", "test_y"),
 }
+# What follows the name of a set in the names of files of one array.
+_WORDS = "train|t10k|test|image|img|pattern|label|idx"
 # The types of values in IDX files, by their codes.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 # Formats that Pillow knows, but does not read, or only with the help of other programs.
@@ -45,18 +47,16 @@ _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "val", "valid", "validation")
 # The modes in which Pillow gives pictures of more than 8 bits.
 _DEEP = ("I", "F")
-# Reading that takes fewer seconds needs no progress bar.
-_SHORT = 2.0
-# The values that black and white may have: in floats, and in all numbers.
-_OF_FLOATS = ((0, 1), (-1, 1))
-_OF_NUMBERS = ((0, 255), (0, 1023), (0, 4095), (0, 65535))
+# The values that black and white may have; the first two are for fractions.
+_RANGES = ((0, 1), (-1, 1), (0, 255), (0, 1023), (0, 4095), (0, 65535))
+TAKEN = "pixels are taken for {}: black, {}: white"
 
 
 def find_arrays(path: Path, image_size: int | None = None) -> Arrays:
     """Finds the arrays of a data set.
 
     Args:
-        path: A data set, in one of the forms of `dataset.load_data`.
+        path: A data set, in one of the forms of `dataset.load_dataset`.
         image_size: The side that pictures are cropped and resized to; None if all have the same.
 
     Returns:
@@ -64,66 +64,48 @@ def find_arrays(path: Path, image_size: int | None = None) -> Arrays:
         others. Pictures are uint8 of shape (N, side, side); other images have the type and shape
         that they have in the file. Labels are numbers or text, of shape (N,) or (N, columns).
     """
-    with _reading(f"data set {path}"):
+    with _reading(path):
         if not path.exists():
             raise UserError(f"data set {path} does not exist: {FORMATS}")
-        return _in_folder(path, image_size) if path.is_dir() else _in_file(path)
-
-
-def _in_folder(folder: Path, image_size: int | None) -> Arrays:
-    files = _files_in(folder, 2)
-    idx = _by_names(folder, files, _kind_of_idx)
-    if idx:
-        return idx
-    kmnist = _by_names(folder, files, _kind_of_npz)
-    if {"x_train", "y_train"} <= kmnist.keys():
-        return kmnist
-    return _by_folders(folder, _files_in(folder), image_size)
+        if not path.is_dir():
+            return _in_file(path)
+        files = _files_in(path)
+        # KMNIST comes in both forms, and some download both
+        sets = _sets(path, [file for file in files if file.suffix != ".npz"]) or _sets(path, files)
+        if len(sets) > 1:
+            names = ", ".join(str(file.relative_to(path)) for file in sets)
+            raise UserError(f"data set {path} holds more than one: give one of its files, {names}")
+        return next(iter(sets.values()), None) or _by_folders(path, files, image_size)
 
 
 def _in_file(path: Path) -> Arrays:
     """Finds the arrays in a file; if it holds a single one, the others are in files beside it."""
     if path.name.lower().endswith((".csv", ".csv.gz")):
         return _by_columns(path)
-    kind_of = _kind_of_idx
+    if _kind_of(path):
+        beside = [file for file in sorted(path.parent.iterdir()) if file.is_file()]
+        return _sets(path.parent, [path, *beside])[path]
     with path.open("rb") as file:
         start = file.read(6)
-        file.seek(0)
         if start == b"\x93NUMPY":
             return {"x_train": partial(_read_numpy, path)}
         if start.startswith(b"PK"):
-            kind_of = _kind_of_npz
-            keys = np.load(file, allow_pickle=False).files
-            if keys != ["arr_0"] or not kind_of(path):
-                return _by_keys(path, keys)
-    if not kind_of(path):
-        raise UserError(f"data set {path} is of no known format: {FORMATS}")
-    beside = [file for file in _files_in(path.parent, 2) if _set_of(file) == _set_of(path)]
-    return _by_names(path.parent, [path, *beside], kind_of)
+            file.seek(0)
+            return _by_keys(path, np.load(file, allow_pickle=False).files)
+    raise UserError(f"data set {path} is of no known format: {FORMATS}")
 
 
-def _files_in(folder: Path, depth: int | None = None) -> list[Path]:
-    """The files in a folder, in alphabetical order.
+def _files_in(folder: Path) -> list[Path]:
+    """The files in a folder, at any depth, in alphabetical order.
 
     Hidden ones are left out: macOS and notebooks leave them beside data.
-
-    Args:
-        folder: The folder.
-        depth: How many levels of folders are searched: 1 for this folder alone, None for all.
     """
-    found = []
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if not path.is_dir():
-            found.append(path)
-        elif depth != 1:
-            found += _files_in(path, depth and depth - 1)
-    return found
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [file for path in paths for file in (_files_in(path) if path.is_dir() else [path])]
 
 
 @contextmanager
-def _reading(what: str, advice: str = "if it is damaged, get it again") -> Iterator[None]:
+def _reading(what: object, advice: str = "if it is damaged, get it again") -> Iterator[None]:
     """Turns anything that a damaged file makes another library raise into a `UserError`."""
     try:
         yield
@@ -132,7 +114,8 @@ def _reading(what: str, advice: str = "if it is damaged, get it again") -> Itera
     except Exception as error:
         if "allow_pickle" in str(error):  # NumPy's, about arrays of Python's objects
             advice = "convert it, with .astype('uint8') or .astype(str), before it is saved"
-        raise UserError(f"{what} cannot be read ({first_line(error)}): {advice}") from error
+        reason = first_line(error)
+        raise UserError(f"data set {what} cannot be read ({reason}): {advice}") from error
 
 
 # NumPy's files and IDX files
@@ -148,55 +131,43 @@ def _by_keys(file: Path, keys: list[str]) -> Arrays:
     return {name: partial(_read_numpy, file, key) for name, key in found.items()}
 
 
-def _by_names(folder: Path, files: list[Path], kind_of: Callable[[Path], str]) -> Arrays:
-    """Finds arrays in files of one array each, by the names of the files.
+def _sets(folder: Path, files: list[Path]) -> dict[Path, Arrays]:
+    """Finds data sets in files of one array each, IDX files or KMNIST's .npz files.
 
-    Args:
-        folder: The folder of the data set.
-        files: Files in it. Of several forms of a file, the first counts.
-        kind_of: Tells images, "x", and labels, "y", from other files, "".
+    What the names of files begin with tells the sets apart, such as "emnist-letters-". Of several
+    forms of a file the first counts: gzipped and not, or, in Kaggle's MNIST,
+    train-images.idx3-ubyte and train-images-idx3-ubyte/train-images-idx3-ubyte.
+
+    Returns:
+        The arrays of each set, by its first file.
     """
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    first: dict[str, Path] = {}
+    sets: dict[Path, Arrays] = defaultdict(dict)
     for file in files:
-        if kind := kind_of(file):
-            # the same name if it is gzipped, and for the two forms in Kaggle's MNIST:
-            # train-images.idx3-ubyte and train-images-idx3-ubyte/train-images-idx3-ubyte
-            inside = str(file.relative_to(folder)).lower().removesuffix(".gz").replace(".", "-")
-            name = "/".join(dict.fromkeys(Path(inside).parts))
-            part = "test" if re.search("t10k|test", name) else "train"
-            found[f"{kind}_{part}"].setdefault(name, file)
-    for same in found.values():
-        if len(same) > 1:
-            names = ", ".join(str(file.relative_to(folder)) for file in same.values())
-            raise UserError(
-                f"data set {folder} holds more than one, {names}: give one of these files, or a "
-                "folder with one of them"
-            )
-    read = _read_idx if kind_of is _kind_of_idx else _read_numpy
-    return {array: partial(read, *same.values()) for array, same in found.items()}
+        if kind := _kind_of(file):
+            parts = [part.lower() for part in file.relative_to(folder).parts]
+            begin = "".join(re.split(_WORDS, part)[0] for part in parts)
+            part = "test" if re.search("t10k|test", "/".join(parts)) else "train"
+            read = partial(_read_numpy if file.suffix == ".npz" else _read_idx, file)
+            sets[first.setdefault(begin, file)].setdefault(f"{kind}_{part}", read)
+    return sets
 
 
-def _set_of(file: Path) -> str:
-    """The prefix of a file's name before "train", "images", ...
+def _kind_of(file: Path) -> str:
+    """Tells files of one array, images ("x") or labels ("y"), from all others ("").
 
-    "emnist-letters-" for emnist-letters-train-images-idx3-ubyte.
+    IDX files are known by their content: their names differ.
     """
-    found = re.search("train|t10k|test|image|img|label", file.name.lower())
-    return file.name.lower()[: found.start()] if found else ""
-
-
-def _kind_of_npz(file: Path) -> str:
-    """The kind of a file like kmnist-train-imgs.npz or kmnist-train-labels.npz."""
-    found = re.search(r"(image|img|label).*\.npz$", file.name.lower())
-    return {"image": "x", "img": "x", "label": "y"}[found[1]] if found else ""
-
-
-def _kind_of_idx(file: Path) -> str:
-    """The kind of an IDX file, which is known by its content: names differ."""
     if file.suffix.lower() in _suffixes():  # thousands, which need not be opened
         return ""
-    with _reading(str(file)), _opened(file) as content:
-        magic = content.read(4)
+    with _reading(file):
+        found = re.search("image|img|label", file.name.lower())
+        if file.suffix == ".npz" and found:
+            with file.open("rb") as opened:
+                is_single = np.load(opened, allow_pickle=False).files == ["arr_0"]
+            return {"image": "x", "img": "x", "label": "y"}[found[0]] if is_single else ""
+        with _opened(file) as content:
+            magic = content.read(4)
     if len(magic) == 4 and magic[:2] == b"\0\0" and magic[2] in _IDX_TYPES:
         return {1: "y", 2: "y", 3: "x", 4: "x"}.get(magic[3], "")
     if re.search(r"idx\d-[a-z]+(\.gz)?$", file.name.lower()):
@@ -216,7 +187,7 @@ def _opened(file: Path) -> IO[bytes]:
 
 def _read_idx(file: Path) -> np.ndarray:
     """Reads an IDX file: magic number, one big-endian size per dimension, values."""
-    with _reading(str(file)), _opened(file) as opened:
+    with _reading(file), _opened(file) as opened:
         content = opened.read()
         code, ndim = content[2:4]
         sizes = np.frombuffer(content, ">u4", ndim, offset=4).tolist()
@@ -227,9 +198,8 @@ def _read_idx(file: Path) -> np.ndarray:
 
 def _read_numpy(file: Path, key: str = "") -> np.ndarray:
     """Reads an .npy file, or an array of an .npz file; without a key, its first one."""
-    what = f"{key} of data set {file}" if key else f"data set {file}"
     # opened here because NumPy does not close a file that turns out to be damaged
-    with _reading(what), file.open("rb") as opened:
+    with _reading(f"{file}, {key}" if key else file), file.open("rb") as opened:
         loaded = np.load(opened, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else loaded[key or loaded.files[0]]
 
@@ -248,18 +218,16 @@ def _by_columns(path: Path) -> Arrays:
     for part, file in files.items():
         table = _read_csv(file)
         columns = table.shape[1]
-        if math.isqrt(columns) ** 2 == columns:
-            arrays[f"x_{part}"] = partial(np.asarray, table)
-        else:
-            arrays[f"x_{part}"] = partial(np.asarray, table[:, 1:])
+        first = 0 if math.isqrt(columns) ** 2 == columns else 1  # of the pixels
+        arrays[f"x_{part}"] = partial(np.asarray, table[:, first:])
+        if first:
             arrays[f"y_{part}"] = partial(np.asarray, table[:, 0])
     return arrays
 
 
 def _read_csv(file: Path) -> np.ndarray:
     """Reads numbers of shape (rows, columns): uint8 if they all fit, else float32."""
-    advice = "expected rows of a label and the pixels of an image, as in Kaggle's train.csv"
-    with _reading(f"data set {file}", advice):
+    with _reading(file, "expected rows of a label and an image's pixels, as in Kaggle's train.csv"):
         with _opened(file) as opened:
             first = opened.readline().decode("utf-8-sig").lower().strip()
         # pandas numbers columns that have no names
@@ -275,46 +243,34 @@ def _read_csv(file: Path) -> np.ndarray:
 # Pixels, of arrays and of pictures
 
 
-class Range(NamedTuple):
-    """The values of black and white in images that are not of 8 bits."""
+def find_range(extremes: list, path: Path) -> Range:
+    """The values of black and white in images that are not of 8 bits.
 
-    black: int
-    white: int
+    White is the least of the usual values that no pixel exceeds. Where even the brightest pixel is
+    below a quarter of it, white is something else, and all images would be read as nearly black.
 
-    @classmethod
-    def of(cls, extremes: list, path: Path) -> "Range":
-        """Finds the range of a data set: white is the least of the usual values that none exceeds.
+    Args:
+        extremes: The least and the greatest value of each image, or of all, in their own type.
+        path: The data set.
+    """
+    lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
+    for black, white in _RANGES[0 if highest.dtype.kind in "bf" else 2 :]:
+        if black <= lowest and white / 4 <= highest <= white:
+            return black, white
+    raise UserError(
+        f"the images of {path} are {highest.dtype} from {lowest:.6g} to {highest:.6g}, "
+        "expected 0 to 255, 1023, 4095 or 65535, or fractions from 0 to 1 or -1 to 1, and more "
+        "than a quarter of that at least once: scale them, or make them uint8 if 255 is white"
+    )
 
-        Where even the brightest pixel is below a quarter of it, white is something else, and all
-        images would be read as nearly black.
 
-        Args:
-            extremes: The least and the greatest value of each image, or of all, in their own type.
-            path: The data set.
-        """
-        lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
-        for black, white in (_OF_FLOATS if highest.dtype.kind == "f" else ()) + _OF_NUMBERS:
-            if black <= lowest and white / 4 <= highest <= white:
-                return cls(black, white)
-        raise UserError(
-            f"the images of {path} are {highest.dtype} from {lowest:.6g} to {highest:.6g}, "
-            "expected 0 to 255, 1023, 4095 or 65535, or fractions from 0 to 1 or -1 to 1, and more "
-            "than a quarter of that at least once: scale them, or make them uint8 if 255 is white"
-        )
-
-    def __str__(self) -> str:
-        return f"pixels are taken for {self.black}: black, {self.white}: white"
-
-    def to_bytes(self, image: np.ndarray) -> np.ndarray:
-        """An image as uint8."""
-        scaled = (image - self.black) * (255 / (self.white - self.black))
-        return np.rint(scaled).astype(np.uint8)
+def to_bytes(image: np.ndarray, black: int, white: int) -> np.ndarray:
+    """An image as uint8."""
+    return np.rint((image - black) * (255 / (white - black))).astype(np.uint8)
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
     """Crops an image, uint8 of shape (height, width), to a square, and resizes it."""
-    from PIL import Image
-
     height, width = image.shape
     length = min(height, width)
     top, left = (height - length) // 2, (width - length) // 2
@@ -340,9 +296,6 @@ def check_size(image: np.ndarray, path: Path) -> None:
 @cache
 def _suffixes() -> set[str]:
     """Those of all pictures that Pillow reads."""
-    from PIL import Image
-
-    Image.init()
     formats = Image.registered_extensions()
     return {suffix for suffix, name in formats.items() if name not in _NO_PICTURES}
 
@@ -355,30 +308,29 @@ def _by_folders(folder: Path, files: list[Path], image_size: int | None) -> Arra
     pictures/1.png                                        without labels
     """
     pictures = [file for file in files if file.suffix.lower() in _suffixes()]
-    kinds = Counter(file.suffix.lower() or "without suffix" for file in files)
-    for suffix in _suffixes():
-        del kinds[suffix]
+    kinds = [file.suffix.lower() or "without suffix" for file in files]
+    others = Counter(kind for kind in kinds if kind not in _suffixes())
     if not pictures:
-        found = f"holds no data, but other files: {_counts(kinds)}" if files else "is empty"
+        found = f"holds no data, but other files: {_counts(others)}" if files else "is empty"
         raise UserError(f"the folder {folder} {found}: {FORMATS}")
     # an archive is often a folder that holds a single one
     root = Path(os.path.commonpath([file.parent for file in pictures]))
-    names = [file.relative_to(root).parts for file in pictures]  # such as ("train", "a", "1.png")
-    _refuse_loose(root, names)
-    parts = {}
-    arrays: Arrays = {}
-    for part, base in _bases(root, names).items():
-        inside = [name[len(base) :] for name in names if name[: len(base)] == base]
-        _refuse_loose(root.joinpath(*base), inside)
-        parts[part] = [root.joinpath(*base, *name) for name in inside]
-        if len(inside[0]) > 1:
-            arrays[f"y_{part}"] = partial(np.array, [name[0] for name in inside])
-    chosen = [file for of_part in parts.values() for file in of_part]
+    bases = _parts(root, pictures)
+    parts = [
+        [file for file in pictures if file.parts[: len(base.parts)] == base.parts]
+        for base in bases.values()
+    ]
+    chosen = [file for of_part in parts for file in of_part]
     outside = sorted(set(pictures).difference(chosen))
-    kinds.update(f"in {file.relative_to(root).parts[0]}" for file in outside)
-    read = partial(_read_pictures, folder, image_size, cache(partial(_range_in, folder, chosen)))
-    for part, of_part in parts.items():
-        arrays[f"x_{part}"] = partial(read, of_part, kinds if part == "train" else Counter())
+    others.update(f"in {file.relative_to(root).parts[0]}" for file in outside)
+    if others:
+        print(f"{folder}: files passed over: {_counts(others)}", flush=True)
+    find = cache(partial(_range_of, folder, chosen))
+    arrays: Arrays = {}
+    for (part, base), of_part in zip(bases.items(), parts, strict=True):
+        arrays[f"x_{part}"] = partial(_read_pictures, folder, of_part, image_size, find)
+        if classes := _classes(base, of_part):
+            arrays[f"y_{part}"] = partial(np.array, classes)
     return arrays
 
 
@@ -387,74 +339,73 @@ def _counts(kinds: Counter[str]) -> str:
     return f"{kinds.total():,} ({', '.join(shown + ['...'] * (len(kinds) > 5))})"
 
 
-def _refuse_loose(folder: Path, names: list[tuple[str, ...]]) -> None:
-    loose = sum(len(name) == 1 for name in names)
-    if 0 < loose < len(names):
+def _parts(root: Path, pictures: list[Path]) -> dict[str, Path]:
+    """The folder of each part."""
+    folders = {name.lower(): root / name for name in _classes(root, pictures)}
+    train = next((folders[word] for word in _TRAIN_FOLDERS if word in folders), root)
+    test = next((folders[word] for word in _TEST_FOLDERS if word in folders), root)
+    if root not in (train, test):
+        return {"train": train, "test": test}
+    # without a test part, pictures of trains may be a class
+    return {"train": root if any(file.parent == train for file in pictures) else train}
+
+
+def _classes(folder: Path, pictures: list[Path]) -> list[str]:
+    """The first folder of each picture in a folder; empty if all are in the folder itself."""
+    names = [file.parts[len(folder.parts) :] for file in pictures]
+    classes = [name[0] for name in names if len(name) > 1]
+    if 0 < len(classes) < len(names):
         raise UserError(
-            f"{folder} holds {loose:,} pictures beside folders that hold {len(names) - loose:,}: "
-            "put all into folders, one for each class, or move away what does not belong there"
+            f"{folder} holds {len(names) - len(classes):,} pictures beside folders that hold "
+            f"{len(classes):,}: put all into folders, one for each class, or move away what does "
+            "not belong there"
         )
+    return classes
 
 
-def _bases(root: Path, names: list[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The folder of each part, such as ("train",); () is the root, if there is one part."""
-    folders = {name[0].lower(): name[0] for name in names if len(name) > 1}
-    train = next((folders[word] for word in _TRAIN_FOLDERS if word in folders), None)
-    test = next((folders[word] for word in _TEST_FOLDERS if word in folders), None)
-    if train and test:
-        return {"train": (train,), "test": (test,)}
-    others = [name for name in folders.values() if name != train]
-    if train and others and any(name[0] == train and len(name) == 2 for name in names):
-        print(f"{root}: {train} is taken for a class, like {others[0]}")
-        train = None
-    return {"train": (train,) if train else ()}
-
-
-def _range_in(folder: Path, files: list[Path]) -> Range:
+def _range_of(folder: Path, files: list[Path]) -> Range:
     """Black and white in those pictures that have more than 8 bits."""
-    from PIL import Image
-
+    print(f"{folder}: looking for the brightest pixel", flush=True)
     extremes = []
-    for file in _shown(files):
+    for file in files:
         with suppress(Exception), Image.open(file) as opened:  # damaged ones are named later
             if opened.mode.startswith(_DEEP):
                 pixels = np.asarray(opened)
                 extremes += [pixels.min(), pixels.max()]
-    return Range.of(extremes, folder)
+    return find_range(extremes, folder)
 
 
 def _read_pictures(
-    folder: Path,
-    image_size: int | None,
-    find_range: Callable[[], Range],
-    files: list[Path],
-    passed_over: Counter[str],
+    folder: Path, files: list[Path], image_size: int | None, find: Callable[[], Range]
 ) -> np.ndarray:
-    """Reads pictures in grey: uint8 of shape (N, side, side)."""
+    """Reads pictures in grey: uint8 of shape (N, side, side). `find` gives the `_range_of` all."""
     pixels = np.empty(0, np.uint8)
     notes: Counter[str] = Counter()
     damaged: dict[str, str] = {}
-    for i, file in enumerate(_shown(files)):
-        try:
-            picture = _grey(file, notes, find_range)
-        except UserError:
-            raise
-        except Exception as error:  # which has no type of its own for damaged files
-            damaged[str(file.relative_to(folder))] = first_line(error)
-            continue
-        if image_size:
-            picture = resized(picture, image_size)
-        if not pixels.size:
-            check_size(picture, folder)
-            # a list of pictures would be in the memory beside the array that is made of it
-            pixels = np.empty((len(files), *picture.shape), np.uint8)
-        if picture.shape != pixels.shape[1:]:
-            sizes = [f"{height} x {width}" for height, width in (pixels.shape[1:], picture.shape)]
-            raise UserError(
-                f"the pictures of {folder} have several sizes, {' and '.join(sizes)}: add "
-                "--image-size N to crop them to squares, for example --image-size 28"
-            )
-        pixels[i] = picture
+    print(f"{folder}: reading {len(files):,} pictures", flush=True)
+    console = Console()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        for i, file in enumerate(bar.track(files, description="")):
+            try:
+                with Image.open(file) as opened:
+                    picture = ImageOps.exif_transpose(opened)
+            except Exception as error:  # which has no type of its own for damaged files
+                damaged[str(file.relative_to(folder))] = first_line(error)
+                continue
+            image = _grey(picture, notes, find)
+            if image_size:
+                image = resized(image, image_size)
+            if not pixels.size:
+                check_size(image, folder)
+                # a list of images would be in the memory beside the array that is made of it
+                pixels = np.empty((len(files), *image.shape), np.uint8)
+            if image.shape != pixels.shape[1:]:
+                sizes = " and ".join("{} x {}".format(*x.shape) for x in (pixels[0], image))
+                raise UserError(
+                    f"the pictures of {folder} have several sizes, {sizes}: add --image-size N to "
+                    "crop them to squares, for example --image-size 28"
+                )
+            pixels[i] = image
     if damaged:
         shown = ", ".join([*damaged][:10] + ["..."] * (len(damaged) > 10))
         raise UserError(
@@ -463,53 +414,19 @@ def _read_pictures(
         )
     for note, count in notes.items():
         print(f"{count:,} of {len(files):,} pictures {note}", flush=True)
-    if passed_over:
-        print(f"{folder}: files passed over: {_counts(passed_over)}", flush=True)
     return pixels
 
 
-def _shown(files: list[Path]) -> Iterator[Path]:
-    """Gives pictures to read; where that takes long, says so, with a bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    begun = time.monotonic()
-    remaining = iter(files)
-    for done, file in enumerate(remaining, 1):
-        yield file
-        if time.monotonic() - begun > _SHORT and done < len(files):
-            break
-    else:
-        return
-    console = Console()
-    if console.is_terminal and not console.is_dumb_terminal:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(
-                f"reading {len(files):,} pictures", total=len(files), completed=done
-            )
-            for file in remaining:
-                yield file
-                bar.advance(task)
-    else:
-        print(f"reading {len(files):,} pictures", flush=True)
-        yield from remaining
-
-
-def _grey(file: Path, notes: Counter[str], find_range: Callable[[], Range]) -> np.ndarray:
+def _grey(picture: Image.Image, notes: Counter[str], find: Callable[[], Range]) -> np.ndarray:
     """A picture as uint8 of shape (height, width); adds to `notes` what was done to it."""
-    from PIL import Image, ImageOps
-
-    with Image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
     if picture.mode.startswith(_DEEP):  # Pillow would cut off what is above 255
-        notes[f"have more than 8 bits: {find_range()}"] += 1
-        return find_range().to_bytes(np.asarray(picture))
+        notes[f"have more than 8 bits: {TAKEN.format(*find())}"] += 1
+        return to_bytes(np.asarray(picture), *find())
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema()[0] != 255:
             notes["have transparent pixels: white shows through"] += 1
-        paper = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(paper, picture)
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
     if picture.mode not in ("1", "L"):
         red, green, blue = picture.convert("RGB").split()
         if not red.tobytes() == green.tobytes() == blue.tobytes():
