@@ -1,10 +1,12 @@
 """Exporting a generator to formats that need none of this code."""
 
+import io
 import json
 import os
 import shutil
 import warnings
 import zipfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import keras
@@ -55,7 +57,8 @@ def _convert(model: keras.Model, path: Path, names: str) -> None:
                 model.save(made)
             else:
                 kind = "onnx" if kind_of(path) else "tf_saved_model"
-                with warnings.catch_warnings():
+                # before Keras 3.12 it prints in spite of `verbose`
+                with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
                     # NumPy's, of a name that Keras asks for
                     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
                     model.export(made, format=kind, verbose=False)
