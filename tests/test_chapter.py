@@ -57,16 +57,19 @@ def test_steps_are_keras_2s(gan, steps, batch_size):
 def bound_of(variable, network) -> float:
     """How far a weight may be from the oracle's, as a share of its way from the start.
 
-    Measured with one thread, which is the worst case: 1.5e-4 in the discriminator, 1.2e-3 in the
-    generator's moving statistics and, because RMSprop scales its small gradients up together with
-    their rounding, 4.5e-2 in its first layer and 1.6e-2 in the others.
+    RMSprop scales small gradients up together with their rounding, most in the first layers.
+    Measured with one thread, and on a CPU with AVX2 alone, which are the worst cases: in the
+    discriminator 6.4e-3 in the first layer, 1.3e-3 in the second and 9e-4 in the others; in the
+    generator 1.2e-3 in the moving statistics, 4.5e-2 in the first layer and 1.6e-2 in the others.
     """
+    first, second = (
+        any(variable is weight for weight in network.weights[i : i + 2]) for i in (0, 2)
+    )
     if network.name == "discriminator":
-        return 1e-3
+        return 1e-2 if first or second else 2e-3
     if "moving" in variable.name:
         return 1e-2
-    in_first_layer = any(variable is weight for weight in network.weights[:2])
-    return 5e-2 if in_first_layer else 3e-2
+    return 5e-2 if first else 3e-2
 
 
 def is_bias_before_batch_normalization(variable) -> bool:
