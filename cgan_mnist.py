@@ -101,7 +101,7 @@ def new_generator(image_size: int, num_labels: int) -> Model:
 
 def build_and_train_models(run: Run) -> None:
     """Builds D, G and the adversarial model and trains them (listings 4.2.3 and 4.3.3)."""
-    image_size, num_labels = run.image_size, run.num_labels
+    image_size, num_labels = run.data.image_size, run.data.num_labels
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")
@@ -120,7 +120,7 @@ def build_and_train_models(run: Run) -> None:
 
     # the sample grids show images of the same noise, each digit in turn
     noise_input = LatentSampler.of(generator).draw_in_turn(run.rng, 16)
-    print(run.name, "Labels for generated images: ", run.named(noise_input[1].argmax(axis=1)))
+    print(run.name, "Labels for generated images: ", run.data.named(noise_input[1].argmax(axis=1)))
     train((generator, discriminator, adversarial), noise_input, run)
 
 

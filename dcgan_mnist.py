@@ -91,7 +91,7 @@ def new_generator(image_size: int, num_labels: int = 0) -> Model:
 
 def build_and_train_models(run: Run) -> None:
     """Builds D, G and the adversarial model and trains them (listing 4.2.3)."""
-    image_size = run.image_size
+    image_size = run.data.image_size
     lr, decay = 2e-4, 6e-8
 
     inputs = Input((image_size, image_size, 1), name="discriminator_input")

@@ -93,6 +93,10 @@ class CommandParser(argparse.ArgumentParser):
             yield
         except UserError as error:
             self.error(str(error))
+        except ModuleNotFoundError as error:  # of a package that not all commands need
+            name = (error.name or "").partition(".")[0]
+            package = {"sklearn": "scikit-learn"}.get(name, name)
+            self.error(f"{package} is not installed: run {sys.executable} -m pip install {package}")
         except (MemoryError, tf.errors.ResourceExhaustedError):
             self.error(
                 "out of memory: give smaller images, a smaller --batch-size, or fewer --samples"

@@ -4,13 +4,19 @@ import io
 import itertools
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from common.errors import UserError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -56,6 +62,18 @@ def check_writable(path: Path) -> None:
         if path.is_dir():
             raise UserError(f"cannot write {path}: there is a folder of that name; move it away")
         tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def lock(file: IO) -> None:
+    """Locks a file until it is closed, or the process ends, even if it is killed.
+
+    Raises:
+        BlockingIOError: It is locked already; on Windows, a `PermissionError`.
+    """
+    if sys.platform == "win32":
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def refuse_to_replace(path: Path, flag: str) -> None:

@@ -32,13 +32,10 @@ def columns_of_square(count: int) -> int:
 
 
 def image_grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """Lays images out row by row.
+    """Lays images, floats of shape (n, size, size, 1) in [0, 1], out row by row.
 
-    Each image pixel becomes a block of whole screen pixels, so that nothing is blurred.
-
-    Args:
-        images: Floats of shape (n, size, size, 1) in [0, 1].
-        columns: How many a row has; None for a nearly square grid.
+    A row has `columns` images; None makes a nearly square grid. Each image pixel becomes a block of
+    whole screen pixels, so that nothing is blurred.
 
     Returns:
         Grey pixels, uint8 of shape (height, width): black for 0.0 and white for 1.0, always, and
@@ -99,8 +96,7 @@ def save_animation(frames: list[np.ndarray], path: Path, milliseconds: int, last
 def show_picture(path: Path) -> None:
     """Opens a PNG file in a window and waits until the user closes it.
 
-    If that fails - the display, or the file, may have gone during hours of training - it prints one
-    line.
+    If that fails, as when the display has gone during hours of training, it prints one line.
     """
     from matplotlib import pyplot as plt  # slow, and chooses a window system
 

@@ -315,12 +315,8 @@ FLAGS: dict[str, Flag] = {
 def resolve(given: dict[str, Any], program: str, others: dict[str, Any]) -> Options:
     """Decides the value of every flag: the given one, that of the run or program, or the default.
 
-    What depends on the data is decided when that has been loaded, by `training.start`.
-
-    Args:
-        given: The flags that were given on the command line.
-        program: The program's file.
-        others: The flags of the run, where these are known, or the program's own defaults.
+    What depends on the data is decided when that has been loaded, by `training.start`. `others` are
+    the flags of the run, where these are known, or the program's own defaults.
     """
     values = others | given
     if values.get("strategy", "none") != "none":
@@ -351,7 +347,7 @@ def fixed(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if FLAGS[name].stored == FIXED}
 
 
-def named(name: str) -> str:
+def argument(name: str) -> str:
     """A flag as error messages name it: `argument -g/--generator`."""
     short, long = FLAGS[name].short, f"--{name.replace('_', '-')}"
     return f"argument {short}/{long}" if short else f"argument {long}"
@@ -371,9 +367,11 @@ def _check_mode(name: str, mode: Mode) -> None:
     if mode in modes:
         return
     if mode not in WITH_GENERATOR and not modes & ~WITH_GENERATOR:
-        raise UserError(f"{named(name)}: needs --generator FILE, the generator to use")
+        raise UserError(f"{argument(name)}: needs --generator FILE, the generator to use")
     other = "generator" if mode is SAMPLE else str(mode.name).lower()
-    raise UserError(f"{named(name)}: has no effect together with --{other}: leave one of them out")
+    raise UserError(
+        f"{argument(name)}: has no effect together with --{other}: leave one of them out"
+    )
 
 
 def _check_samples(options: Options) -> None:
@@ -404,6 +402,6 @@ def check_needs(options: Options) -> None:
             if getattr(options, other) != needed:
                 off = f"give --no-{name}" if declared.type is ON_OFF else "leave it out"
                 raise UserError(
-                    f"{named(name)}: is for --{other} {needed}, and the {other} is "
+                    f"{argument(name)}: is for --{other} {needed}, and the {other} is "
                     f"{getattr(options, other)}: {off}, or give --{other} {needed}"
                 )

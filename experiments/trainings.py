@@ -18,11 +18,11 @@ import keras
 import numpy as np
 
 from common.errors import DIVERGED, UserError, diverged
-from common.evaluation.evaluate import Evaluator, evaluation_inputs, make_evaluator
+from common.evaluation.evaluate import Evaluator, make_evaluator
 from common.evaluation.metrics import prdc
 from common.files import numbered_files, write_file, writing
-from common.gan.batches import generate
-from common.gan.saving import in_float32
+from common.gan.batches import LatentSampler, generate
+from common.gan.models import in_float32
 from common.gan.step import Models
 from common.images import save_picture
 from common.runs.folder import RunFolder
@@ -53,7 +53,8 @@ class EvaluateStages(StepCallback):
         super().__init__(run.options.train_steps)
         self.generator = generator
         self.run = run
-        self.inputs = evaluation_inputs(generator, SAMPLES, NOISE_SEED)
+        rng = np.random.default_rng(NOISE_SEED)
+        self.inputs = LatentSampler.of(generator).draw_in_turn(rng, SAMPLES)
         self.evaluator: Evaluator  # of the data set
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:

@@ -16,9 +16,9 @@ from common.data import MNIST
 from common.data.dataset import load_data
 from common.errors import UserError
 from common.evaluation.classifier import Classifier
-from common.evaluation.evaluate import Evaluator, evaluation_inputs
+from common.evaluation.evaluate import Evaluator
 from common.evaluation.metrics import frechet_distance
-from common.gan.batches import generate
+from common.gan.batches import LatentSampler, generate
 from common.gan.saving import load_generator
 from common.runs.checkpoints import TrainingState
 from common.runs.folder import RunFolder
@@ -74,7 +74,10 @@ def test_the_lowest_distance_is_kept(gan, keep, evaluator, capsys):
     brightness = {1: 8, 2: 4, 3: -2, 4: -4, 5: -8}
     weights = {steps: after_step(keep, steps, x) for steps, x in brightness.items()}
     lines = capsys.readouterr().out.splitlines()
-    inputs, expected = evaluation_inputs(keep.generator, 100, SEED), {}
+    inputs, expected = (
+        LatentSampler.of(keep.generator).draw_in_turn(np.random.default_rng(SEED), 100),
+        {},
+    )
     for steps, values in weights.items():
         keep.generator.set_weights(values)
         features, _ = evaluator.classifier.predict(generate(keep.generator, inputs))

@@ -15,9 +15,9 @@ import cgan_mnist
 from common.data import MNIST
 from common.data.dataset import load_data, load_dataset
 from common.evaluation.classifier import classifier_for
-from common.evaluation.evaluate import Evaluator, evaluate, evaluation_inputs
+from common.evaluation.evaluate import Evaluator, evaluate
 from common.evaluation.metrics import digit_accuracy, prdc
-from common.gan.batches import scaled
+from common.gan.batches import LatentSampler, scaled
 from common.gan.saving import save_generator
 from common.training.callbacks.best import SAMPLES
 from conftest import give_classifier, randomized
@@ -122,7 +122,7 @@ def test_digits_that_were_asked_for(evaluator, digits):
 
 def test_inputs_in_turn(gan):
     generator = gan.program.new_generator(8, gan.num_labels)
-    noise, *labels = evaluation_inputs(generator, 300, seed=1)
+    noise, *labels = LatentSampler.of(generator).draw_in_turn(np.random.default_rng(1), 300)
     assert noise.shape == (300, 100)
     assert len(labels) == bool(gan.num_labels)
     for one_hot in labels:

@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from common import device
 from common.gan.keras2 import BatchNormalization
-from common.gan.models import compile_model, set_precision
-from common.gan.saving import in_float32, save_generator
+from common.gan.models import compile_model, in_float32, set_precision
+from common.gan.saving import save_generator
 from conftest import ENVIRONMENT, ROOT, Gan, randomized
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)

@@ -11,8 +11,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.data.dataset import load_dataset
 from common.evaluation.classifier import classifier_for
-from common.evaluation.evaluate import evaluation_inputs
-from common.gan.batches import generate
+from common.gan.batches import LatentSampler, generate
 from common.gan.saving import load_generator
 from conftest import ROOT
 
@@ -28,7 +27,7 @@ def evaluated(program, train_part, folder):
     """Of 2,000 images: G's inputs, the predicted labels, and the metrics of evaluation.json."""
     name = program.PROGRAM.name
     generator = load_generator(PRETRAINED / f"{name}.h5", program.new_generator)
-    inputs = evaluation_inputs(generator, 2000, seed=1)
+    inputs = LatentSampler.of(generator).draw_in_turn(np.random.default_rng(1), 2000)
     classifier = classifier_for(train_part, folder, may_train=False)
     _, predicted = classifier.predict(generate(generator, inputs))
     report = json.loads((PRETRAINED / name / "evaluation.json").read_text())

@@ -50,11 +50,20 @@ def run_from_a_shell(folder, name, *arguments, **environment) -> subprocess.Comp
     )
 
 
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """An environment in which the packages are missing that only some commands need."""
+    folder = tmp_path_factory.mktemp("bare")
+    for name in ("scipy", "sklearn", "tensorboard", "tf2onnx", "onnx"):
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError(name={name!r})")
+    return {"PYTHONPATH": str(folder)}
+
+
 @pytest.fixture(scope="module", params=["dcgan_mnist", "cgan_mnist"])
-def trained(request, tmp_path_factory):
+def trained(request, tmp_path_factory, bare):
     """`(name, folder, what the run printed)` of three steps on real MNIST."""
     folder = tmp_path_factory.mktemp(request.param)
-    done = run_from_a_shell(folder, request.param, *FLAGS)
+    done = run_from_a_shell(folder, request.param, *FLAGS, **bare)
     assert done.returncode == 0, done.stderr
     return request.param, folder, done
 
@@ -143,6 +152,31 @@ def test_sampling(trained, tmp_path):
         assert len(set(labels[1].split())) > 3  # random ones
     else:
         assert rest == ""
+
+
+@pytest.mark.parametrize(
+    ("package", "flags"),
+    [
+        ("scikit-learn", ["-g", ROOT / "pretrained" / "dcgan_mnist.h5", "--evaluate"]),
+        ("tf2onnx", ["-g", ROOT / "pretrained" / "dcgan_mnist.h5", "--export=g.onnx"]),
+        ("tensorboard", ["--train-steps=2", "--tensorboard"]),
+    ],
+)
+def test_a_missing_package_is_named_where_it_is_needed(tmp_path, bare, package, flags):
+    done = run_from_a_shell(tmp_path, "dcgan_mnist", *flags, **bare)
+    advice = f"run {sys.executable} -m pip install {package}"
+    assert done.stderr == f"dcgan_mnist.py: error: {package} is not installed: {advice}\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.slow
+def test_resuming_and_drawing_need_no_other_package(tmp_path, bare):
+    for flags in (["--train-steps=2"], ["--resume", "--train-steps=3"], ["-g", "dcgan_mnist.h5"]):
+        done = run_from_a_shell(tmp_path, "dcgan_mnist", *flags, **bare)
+        assert (done.returncode, done.stderr) == (0, "")
+    walk = ["-g", "dcgan_mnist.h5", "--interpolate", "--output=walk.gif"]
+    done = run_from_a_shell(tmp_path, "dcgan_mnist", *walk, **bare)
+    assert (done.returncode, done.stdout) == (0, "written to walk.gif\n")
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -49,6 +50,10 @@ class DataSet:
     def num_labels(self) -> int:
         """The number of classes; 0 without labels."""
         return 0 if self.labels is None else num_classes(self.labels)
+
+    def named(self, labels: np.ndarray) -> np.ndarray:
+        """What classes are called, as the function of this name."""
+        return named(labels, self.names)
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -112,6 +117,11 @@ def load_data(
     data = load_dataset(path, part, image_size)
     assert data.labels is not None
     return data.images, data.labels
+
+
+def named(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The names of labels of shape (count,); the labels themselves if classes have no names."""
+    return np.array(names)[labels] if names else labels
 
 
 def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:

@@ -53,11 +53,7 @@ TAKEN = "pixels are taken for {}: black, {}: white"
 
 
 def find_arrays(path: Path, image_size: int | None = None) -> Arrays:
-    """Finds the arrays of a data set.
-
-    Args:
-        path: A data set, in one of the forms of `dataset.load_dataset`.
-        image_size: The side that pictures are cropped and resized to; None if all have the same.
+    """Finds the arrays of a data set; the arguments are those of `dataset.load_dataset`.
 
     Returns:
         What reads each array: those of x_train, y_train, x_test and y_test that there are, and
@@ -248,10 +244,7 @@ def find_range(extremes: list, path: Path) -> Range:
 
     White is the least of the usual values that no pixel exceeds. Where even the brightest pixel is
     below a quarter of it, white is something else, and all images would be read as nearly black.
-
-    Args:
-        extremes: The least and the greatest value of each image, or of all, in their own type.
-        path: The data set.
+    `extremes` are the least and the greatest value of each image, or of all, in their own type.
     """
     lowest, highest = np.min(extremes), np.max(extremes)  # NaN if any is
     for black, white in _RANGES[0 if highest.dtype.kind in "bf" else 2 :]:

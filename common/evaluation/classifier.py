@@ -38,9 +38,6 @@ class Classifier:
     It takes images of any size, because it averages the last feature maps. These 128 means are the
     features that Frechet distances are measured in.
 
-    Args:
-        num_labels: The number of classes.
-
     Attributes:
         model: From images to features, shape (batch, 128), and probabilities, shape (batch,
             num_labels).
@@ -63,14 +60,10 @@ class Classifier:
         self.model = keras.Model(inputs, [features, probabilities], name="classifier")
 
     def predict(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Classifies images.
+        """Classifies images, float32 of shape (count, size, size, 1) in [0, 1].
 
-        Args:
-            images: float32 of shape (count, size, size, 1) in [0, 1].
-
-        Returns:
-            Their features, float64 of shape (count, 128), and predicted labels, int64 of shape
-            (count,).
+        Returns their features, float64 of shape (count, 128), and predicted labels, int64 of shape
+        (count,).
         """
         features, labels = [], []
         for start in range(0, len(images), _BATCH_SIZE):

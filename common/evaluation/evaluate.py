@@ -25,7 +25,7 @@ from common.evaluation.metrics import (
 )
 from common.evaluation.report import plot_report, table
 from common.files import check_writable, free_file, write_file
-from common.gan.batches import LatentSampler, check_finite, generate, labels_of, scaled
+from common.gan.batches import LatentSampler, generate, labels_of, scaled
 from common.images import resolve_show, show_picture
 from common.options import MIN_SAMPLES, Options
 
@@ -39,6 +39,8 @@ _GOOD_CLASSIFIER = 0.9
 
 def evaluate_generator(generator: keras.Model, options: Options) -> None:
     """Evaluates a trained generator: a table, `evaluation.json`, and a picture beside it."""
+    import sklearn  # noqa: F401  # now, and not when all images are drawn
+
     file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)
     show = resolve_show(options.show)
@@ -46,9 +48,9 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     print(data, flush=True)
     evaluator = make_evaluator(generator, data, options.outdir)
     seed_everything(options.seed)
-    inputs = evaluation_inputs(generator, options.samples or SAMPLES, options.seed)
+    rng = np.random.default_rng(options.seed)
+    inputs = LatentSampler.of(generator).draw_in_turn(rng, options.samples or SAMPLES)
     images = generate(generator, inputs)
-    check_finite(images, options.generator)
     metrics, pairs, distances = evaluate(
         evaluator, data.images, images, labels_of(inputs), options.seed
     )
@@ -68,11 +70,6 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     print(f"\nwritten to {file} and {picture}")
     if show:
         show_picture(picture)
-
-
-def evaluation_inputs(generator: keras.Model, count: int, seed: int) -> list[np.ndarray]:
-    """Draws inputs as `LatentSampler.draw` does, but a CGAN's labels in turn."""
-    return LatentSampler.of(generator).draw_in_turn(np.random.default_rng(seed), count)
 
 
 class Evaluator:
@@ -112,10 +109,8 @@ class Evaluator:
     ) -> dict[str, float]:
         """Computes the metrics of some images.
 
-        Args:
-            features: The classifier's features of the images: shape (count, 128).
-            predicted: The labels that it predicts for them: int64 of shape (count,).
-            requested: The labels that the generator was asked for, int64 of shape (count,).
+        `features` and `predicted` are what the classifier gives for them, `requested` the labels
+        that the generator was asked for, int64 of shape (count,).
         """
         counts = np.bincount(predicted, minlength=self.classifier.num_labels)
         metrics = {"frechet_distance": frechet_distance(self.features, features)}
@@ -130,10 +125,7 @@ class Evaluator:
 def make_evaluator(
     generator: keras.Model, data: DataSet, outdir: Path, may_train: bool = True
 ) -> Evaluator:
-    """Returns the evaluator of a data set, for a generator that draws such images.
-
-    The other arguments are those of `classifier_for`.
-    """
+    """The evaluator of a data set for a generator; other arguments are `classifier_for`'s."""
     test = load_dataset(data.path, "test", data.resized_to)
     assert test.labels is not None
     drawn = generator.outputs[0].shape[1]
@@ -175,9 +167,9 @@ def evaluate(
         seed: Chooses the training images.
 
     Returns:
-        The metrics, as JSON can hold them; the first ten images with the training images nearest
-        to them, float32 of shape (2, 10, size, size, 1) in [0, 1]; and the distances to the nearest
-        training image, of generated images and of test images, each of shape (count,).
+        The metrics, as JSON can hold them; the first ten images with the nearest training images,
+        float32 of shape (2, 10, size, size, 1) in [0, 1]; and the distances to the nearest training
+        image, of generated and of test images, each of shape (count,).
     """
     count = min(len(images), len(train_images))
     chosen = np.random.default_rng(seed).permutation(len(train_images))[:count]

@@ -6,7 +6,6 @@
 from collections.abc import Callable
 
 import numpy as np
-import scipy.linalg
 
 # scikit-learn is imported where it is used: it is slow to load, and a training needs none of it.
 
@@ -24,12 +23,8 @@ def digit_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
 def total_variation(counts: np.ndarray, other: np.ndarray) -> float:
     """The total variation distance of two histograms: the share of one that would have to move.
 
-    Args:
-        counts: The number of images of each class, shape (num_labels,); not all 0.
-        other: The same.
-
-    Returns:
-        From 0.0 for the same shares to 1.0 for no class in common.
+    Both have the number of images of each class, shape (num_labels,). From 0.0 for the same shares
+    to 1.0 for no class in common.
     """
     return float(np.abs(counts / counts.sum() - other / other.sum()).sum() / 2)
 
@@ -50,7 +45,7 @@ def frechet_distance(real: np.ndarray, fake: np.ndarray) -> float:
     means, covariances = zip(
         *((x.mean(axis=0), np.cov(x, rowvar=False)) for x in (real, fake)), strict=True
     )
-    eigenvalues = scipy.linalg.eigvals(covariances[0] @ covariances[1]).real
+    eigenvalues = np.linalg.eigvals(covariances[0] @ covariances[1]).real
     trace_of_root = np.sqrt(eigenvalues.clip(0)).sum()
     traces = np.trace(covariances[0]) + np.trace(covariances[1])
     distance = np.sum((means[0] - means[1]) ** 2) + traces - 2 * trace_of_root
@@ -102,10 +97,10 @@ def _reduced(
 
 
 def nearest(images: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the nearest of other images to each image, by the Euclidean distance of pixels.
+    """The nearest of other images to each image, by the Euclidean distance of pixels.
 
-    Images are float32 of shape (count, size, size, 1). Returned are indexes into `among`, and
-    distances, both of shape (count,).
+    Images are float32 of shape (count, size, size, 1). Returns indexes into `among`, and distances,
+    both of shape (count,).
     """
     from sklearn.metrics import pairwise_distances_argmin_min
 

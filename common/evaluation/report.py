@@ -85,14 +85,7 @@ def plot_report(
 ) -> bytes:
     """Draws an evaluation: images with their nearest training images, and two or three diagrams.
 
-    Args:
-        report: The report, as in evaluation.json.
-        pairs: Generated images and the training image nearest to each: float32 of shape
-            (2, count, size, size, 1) in [0, 1].
-        distances: Distances to the nearest training image, by their names: shape (count,).
-
-    Returns:
-        A PNG file.
+    The arguments are what `evaluate.evaluate` returns. Returns a PNG file.
     """
     figure = Figure(figsize=(12, 6.5), dpi=DPI, layout="constrained")
     diagrams: list[Any] = ["shares", "distances"] + ["confusion"] * ("confusion_matrix" in report)

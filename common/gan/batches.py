@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
 import keras
 import numpy as np
 
 from common.data import num_classes
-from common.errors import UserError
 from common.gan.models import lowest_pixel
 
 # Images generated at a time, to limit memory.
@@ -19,15 +13,7 @@ _BATCH_SIZE = 250
 
 
 def one_hot(labels: np.ndarray, num_labels: int) -> np.ndarray:
-    """One-hot vectors of labels.
-
-    Args:
-        labels: Integers of shape (count,), from 0 to num_labels - 1.
-        num_labels: The number of classes.
-
-    Returns:
-        float32 of shape (count, num_labels).
-    """
+    """One-hot vectors, float32 of shape (count, num_labels), of integers of shape (count,)."""
     return (labels[:, np.newaxis] == np.arange(num_labels)).astype(np.float32)
 
 
@@ -74,25 +60,8 @@ class RealImages:
 
 
 def scaled(images: np.ndarray) -> np.ndarray:
-    """Images as the classifier and the metrics take them.
-
-    Args:
-        images: uint8 of shape (N, size, size).
-
-    Returns:
-        float32 of shape (N, size, size, 1) in [0, 1].
-    """
+    """uint8 images of shape (N, size, size) as float32 of shape (N, size, size, 1) in [0, 1]."""
     return RealImages(images).take(np.arange(len(images)))[0]
-
-
-def named(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """What classes are called: text of shape (count,), or the numbers themselves without names.
-
-    Args:
-        labels: Integers of shape (count,).
-        names: The names of all classes, or none.
-    """
-    return np.array(names)[labels] if names else labels
 
 
 class LatentSampler:
@@ -107,14 +76,9 @@ class LatentSampler:
         self.latent_size = latent_size
         self.num_labels = num_labels
 
-    @property
-    def conditional(self) -> bool:
-        """Whether the generator takes labels."""
-        return self.num_labels > 0
-
     @classmethod
     def of(cls, generator: keras.Model) -> LatentSampler:
-        """The inputs of a generator: from `[z]`, or, if it is conditional, `[z, labels]`."""
+        """The inputs of a generator: `[z]`, or for a CGAN `[z, labels]`."""
         return cls(*(tensor.shape[1] for tensor in generator.inputs))
 
     def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
@@ -125,7 +89,7 @@ class LatentSampler:
             one-hot labels, float32 of shape (count, num_labels).
         """
         noise = rng.uniform(-1.0, 1.0, size=(count, self.latent_size)).astype(np.float32)
-        if not self.conditional:
+        if not self.num_labels:
             return [noise]
         return [noise, one_hot(rng.integers(0, self.num_labels, size=count), self.num_labels)]
 
@@ -149,11 +113,11 @@ def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarra
 
     Args:
         generator: The generator.
-        noise_input: Any number of `[noise]` or `[noise, labels]`, as from `LatentSampler.draw`.
+        noise_input: Its inputs, `[noise]` or `[noise, labels]`, as from `LatentSampler.draw`.
 
     Returns:
-        Images, float32 of shape (count, size, size, 1) in [0, 1], whatever the generator's own
-        range is; NaN where it draws NaN.
+        Images, float32 of shape (count, size, size, 1) in [0, 1], also if the generator ends in
+        tanh; NaN where it draws NaN.
     """
     count = len(noise_input[0])
     batches = [[x[i : i + _BATCH_SIZE] for x in noise_input] for i in range(0, count, _BATCH_SIZE)]
@@ -161,33 +125,4 @@ def generate(generator: keras.Model, noise_input: list[np.ndarray]) -> np.ndarra
     images = np.concatenate([generator(batch, training=False).numpy() for batch in batches])
     if lowest_pixel(generator) < 0:
         images = (images + 1) / 2
-    if images.min() < -0.01 or images.max() > 1.01:
-        _warn_of_range(f"{images.min():.3g} to {images.max():.3g}")
     return images.clip(0, 1)
-
-
-def check_finite(images: np.ndarray, path: Path | None) -> None:
-    """Refuses what a generator has drawn if it is no picture.
-
-    Args:
-        images: As from `generate`.
-        path: The generator's file.
-
-    Raises:
-        UserError: Pixels are NaN or infinite.
-    """
-    if not np.isfinite(images).all():
-        raise UserError(
-            f"{path} draws NaN: its weights are damaged, or its training has diverged; give "
-            "another generator"
-        )
-
-
-@functools.cache
-def _warn_of_range(values: str) -> None:
-    """Warns, once for the same values, of images that are cut off at black and white."""
-    print(
-        f"warning: the generator draws values from {values}, which are shown cut off at 0 and 1: "
-        "end it in a sigmoid, or in a tanh for [-1, 1]",
-        file=sys.stderr,
-    )

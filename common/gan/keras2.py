@@ -10,12 +10,7 @@ from keras import ops
 
 
 def decaying(lr: float, decay: float) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate that Keras 2's optimizers had for `lr` and `decay`.
-
-    Args:
-        lr: The learning rate of the first update.
-        decay: By how much it decays: after n updates it is lr / (1 + decay * n).
-    """
+    """The learning rate of Keras 2's optimizers: after n updates it is lr / (1 + decay * n)."""
     return keras.optimizers.schedules.InverseTimeDecay(lr, decay_steps=1, decay_rate=decay)
 
 

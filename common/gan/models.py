@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 
-from common.gan.keras2 import RMSprop, decaying
+from common.gan.keras2 import BatchNormalization, RMSprop, decaying
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
@@ -19,12 +19,8 @@ def compile_model(
 ) -> None:
     """Compiles D or the adversarial model as listing 4.2.3 does.
 
-    Args:
-        model: From images or latent vectors to the probability of being real, shape (count, 1).
-        lr: Learning rate of the optimizer.
-        decay: Its decay.
-        loss: The loss, as Keras takes it.
-        optimizer: Makes the optimizer from its learning rate.
+    Its outputs are probabilities of being real, of shape (count, 1). `optimizer` makes the
+    optimizer from the schedule of its learning rate.
     """
     model.compile(
         loss=loss,
@@ -35,7 +31,7 @@ def compile_model(
 
 
 def set_precision(model: keras.Model, precision: str) -> None:
-    """Sets what the convolutions of a compiled model compute in, before its first step.
+    """Sets what the convolutions of D or the adversarial model, compiled in float32, compute in.
 
     Weights and all other layers stay in float32, and so do convolutions of a single pixel: in
     bfloat16 oneDNN leaves parts of their gradient uninitialized. Those of 2 x 2 pixels and more
@@ -44,10 +40,6 @@ def set_precision(model: keras.Model, precision: str) -> None:
     A model whose convolutions compute in float16 gets a loss scale (Micikevicius et al.: Mixed
     Precision Training, 2017, arXiv:1710.03740), because many gradients are smaller than float16's
     smallest number.
-
-    Args:
-        model: D or the adversarial model, built and compiled in float32.
-        precision: One of `options.PRECISIONS`.
     """
     if precision == "float32":
         return
@@ -95,23 +87,26 @@ def count_outputs(network: keras.Model) -> int:
     return sum(math.prod(layer.output.shape[1:]) for layer in layers_of(network))
 
 
-def copy_of(network: keras.Model, copied: Callable[[keras.Layer], keras.Layer]) -> keras.Model:
-    """Copies a network with its weights.
+def in_float32(network: keras.Model, plain: bool = False) -> keras.Model:
+    """A copy of a network that computes in float32 in all layers.
 
-    Args:
-        network: The network.
-        copied: Returns a layer's replacement, also in networks within the network.
+    A plain copy has Keras's own batch normalization, which computes the same in inference mode, so
+    that a file of it opens without this project.
     """
+
+    def copied(layer: keras.Layer) -> keras.Layer:
+        kind = type(layer)
+        if plain and kind is BatchNormalization:
+            kind = keras.layers.BatchNormalization
+        return kind.from_config(layer.get_config() | {"dtype": "float32"})
+
     copy = keras.models.clone_model(network, clone_function=copied, recursive=True)
     copy.set_weights(network.get_weights())
     return copy
 
 
 def class_names(generator: keras.Model) -> list[str]:
-    """The names of a generator's classes; empty if they are called 0, 1, 2 and so on.
-
-    Who trains or loads a generator gives it these as an attribute, which its file keeps.
-    """
+    """The names of a generator's classes; empty if they are called 0, 1, 2 and so on."""
     return list(getattr(generator, "class_names", []))
 
 

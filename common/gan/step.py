@@ -75,7 +75,6 @@ class AlternatingStep:
         rng: Draws, in this order: real images, D's fakes, G's fakes.
 
     Attributes:
-        latent: Where the generator's inputs come from.
         steps_per_execution: How many steps to ask for in one call.
     """
 
@@ -101,14 +100,7 @@ class AlternatingStep:
         self.generator.jit_compile = False  # as in compile_model; G itself is not compiled
 
     def __call__(self, count: int = 1) -> np.ndarray:
-        """Takes steps.
-
-        Args:
-            count: How many.
-
-        Returns:
-            The `METRICS` of each step: float32 of shape (count, 4).
-        """
+        """Takes `count` steps; returns the `METRICS` of each: float32 of shape (count, 4)."""
         metrics = []
         for _ in range(count):
             indexes, d_inputs, g_inputs = self._draw()

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from common.errors import UserError, first_line
-from common.files import check_writable, numbered_files, remove_partials
+from common.files import check_writable, lock, numbered_files, remove_partials
 from common.runs.checkpoints import Checkpoints
 
 # How the name of a file for TensorBoard begins, by which it is recognized.
@@ -50,23 +48,20 @@ class RunFolder:
         """Keeps other processes from writing the run's files, and checks that this one can."""
         check_writable(self.generator)
         check_writable(self.config)
-        # the system releases the lock when the process ends, even if it is killed
-        lock = filelock.FileLock(self.path / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise UserError(
-                f"another process is training in {self}: wait for it to end, or give another "
-                "--outdir"
-            ) from None
-        except OSError as error:
-            raise UserError(f"cannot lock {lock.lock_file}: {first_line(error)}") from error
-        try:
+        file = self.path / "lock"
+        with file.open("a") as opened:
+            try:
+                lock(opened)
+            except (BlockingIOError, PermissionError):
+                raise UserError(
+                    f"another process is training in {self}: wait for it to end, or give another "
+                    "--outdir"
+                ) from None
+            except OSError as error:
+                raise UserError(f"cannot lock {file}: {first_line(error)}") from error
             for folder in (self.path, self.checkpoints.folder):
                 remove_partials(folder)
             yield
-        finally:
-            lock.release()
 
     def refuse_to_overwrite(self) -> None:
         """Refuses a folder in which there is something that a new run would replace."""

@@ -14,7 +14,6 @@ from common.data.dataset import DataSet
 from common.device import device_name
 from common.errors import UserError, first_line
 from common.files import write_file
-from common.gan.batches import named
 from common.options import Options, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.workers import Workers
@@ -44,20 +43,6 @@ class Run:
     def name(self) -> str:
         """The name of the model."""
         return self.folder.name
-
-    @property
-    def image_size(self) -> int:
-        """The side of the square images."""
-        return self.data.image_size
-
-    @property
-    def num_labels(self) -> int:
-        """The number of classes of the data set; 0 if it has no labels."""
-        return self.data.num_labels
-
-    def named(self, labels: np.ndarray) -> np.ndarray:
-        """What these classes of the data set are called, as `batches.named`."""
-        return named(labels, self.data.names)
 
     def begin(self) -> None:
         """Makes the folder this run's own, once the run has shown that it can take a step."""

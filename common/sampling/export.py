@@ -14,8 +14,7 @@ import tensorflow as tf
 
 from common.errors import UserError, first_line
 from common.files import kind_of, partial_of, refuse_to_replace, write_file, writing
-from common.gan.keras2 import BatchNormalization
-from common.gan.models import class_names, copy_of
+from common.gan.models import class_names, in_float32
 from common.sampling.page import page_of
 
 
@@ -23,7 +22,7 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
     """Writes a generator in another format; it computes in float32 and takes any batch size.
 
     Args:
-        generator: The generator. The names of its classes, if they have any, are added to the file.
+        generator: The generator.
         path: A .keras file, for any Keras 3; an .onnx file, whose inputs have the names of the
             generator's; an .html file, a page that draws; or, without a suffix, a new folder for a
             TensorFlow SavedModel, whose endpoint is `serve`.
@@ -36,16 +35,20 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
         )
     if not overwrite:
         refuse_to_replace(path, "--export")
-    names = class_names(generator)
     if kind_of(path) == ".html":
-        write_file(path, page_of(generator, names))
+        write_file(path, page_of(generator, class_names(generator)))
     else:
-        _convert(_in_plain_keras(generator), path, json.dumps(names) if names else "")
+        _convert(generator, path)
     print(f"written to {path}", flush=True)
 
 
-def _convert(model: keras.Model, path: Path, names: str) -> None:
-    """Has Keras write a model in another format, and adds the classes' names, if there are any."""
+def _convert(generator: keras.Model, path: Path) -> None:
+    """Has Keras write a generator in another format, and adds the names of its classes."""
+    if kind_of(path) == ".onnx":
+        import tf2onnx  # noqa: F401  # Keras needs it, and few others
+    model, names = in_float32(generator, plain=True), class_names(generator)
+    # Keras exports only models that have been called
+    model([keras.ops.zeros((1, *x.shape[1:])) for x in model.inputs])
     scratch = partial_of(path)
     with writing(path):
         shutil.rmtree(scratch, ignore_errors=True)  # what a killed process has left
@@ -63,7 +66,7 @@ def _convert(model: keras.Model, path: Path, names: str) -> None:
                     warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
                     model.export(made, format=kind, verbose=False)
             if names:
-                _add_names(made, names)
+                _add_names(made, json.dumps(names))
             made.replace(path)
         except tf.errors.OpError as error:  # such as a full disk
             raise OSError(first_line(error)) from error
@@ -77,7 +80,7 @@ def _add_names(made: Path, names: str) -> None:
         with zipfile.ZipFile(made, "a") as archive:
             archive.writestr("class_names.json", names)
     elif kind_of(made) == ".onnx":
-        import onnx  # comes with tf2onnx, which few need
+        import onnx  # comes with tf2onnx
 
         model = onnx.load(made)
         model.metadata_props.add(key="class_names", value=names)
@@ -85,17 +88,3 @@ def _add_names(made: Path, names: str) -> None:
     else:
         (made / "assets.extra").mkdir()
         (made / "assets.extra" / "class_names.json").write_text(names)
-
-
-def _in_plain_keras(model: keras.Model) -> keras.Model:
-    """A copy of a model made of Keras's own layers, so that its file opens without this project."""
-
-    def plain(layer: keras.Layer) -> keras.Layer:
-        # in inference mode they are the same
-        kind = keras.layers.BatchNormalization if type(layer) is BatchNormalization else type(layer)
-        return kind.from_config(layer.get_config())
-
-    copy = copy_of(model, plain)
-    # Keras exports only models that have been called
-    copy([keras.ops.zeros((1, *x.shape[1:])) for x in model.inputs])
-    return copy

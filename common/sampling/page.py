@@ -29,15 +29,12 @@ _CHANNELS = 8
 
 
 def page_of(generator: keras.Model, names: Sequence[str] = ()) -> bytes:
-    """Makes the page of a generator; the same generator gives the same bytes.
+    """Makes the page of a generator, an HTML file; the same generator gives the same bytes.
 
     Args:
         generator: From `[z]` or `[z, labels]` to images; its layers follow one another, after a
             Concatenate of the two inputs. Its weights are rounded to float16.
         names: Of the classes, one for each label; none if they are called 0, 1, 2 ...
-
-    Returns:
-        The HTML file.
     """
     latent = LatentSampler.of(generator)
     inputs, steps = _steps_of(generator)

@@ -7,19 +7,13 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-from scipy.special import ndtr, ndtri
+import tensorflow as tf
 
+from common.data.dataset import named
 from common.device import seed_everything
 from common.errors import UserError
 from common.files import check_writable, free_file, kind_of, packed, refuse_to_replace, write_file
-from common.gan.batches import (
-    LatentSampler,
-    check_finite,
-    generate,
-    labels_of,
-    named,
-    one_hot,
-)
+from common.gan.batches import LatentSampler, generate, labels_of, one_hot
 from common.gan.models import class_names
 from common.images import (
     columns_of_square,
@@ -80,7 +74,6 @@ def draw_samples(generator: keras.Model, options: Options) -> Samples:
     check_writable(file)
     show = resolve_show(options.show)
     images = generate(generator, samples.noise_input)
-    check_finite(images, options.generator)
     save_samples(file, images, samples)
     print(f"written to {file}", flush=True)
     if show and kind_of(file) == ".png":
@@ -160,7 +153,7 @@ def walks(
         return Samples([starts.repeat(columns, axis=0), np.tile(labels, (count, 1))], columns)
     ends, *_ = latent.draw(rng, count)
     noise_input = [interpolate(starts, ends, steps).reshape(-1, latent.latent_size)]
-    if latent.conditional:
+    if latent.num_labels:
         each = np.resize(classes if len(classes) else np.arange(latent.num_labels), count)
         noise_input.append(one_hot(each.repeat(steps), latent.num_labels))
     return Samples(noise_input, steps)
@@ -186,23 +179,22 @@ def interpolate(starts: np.ndarray, ends: np.ndarray, steps: int) -> np.ndarray:
     """
     # an entry of exactly -1 or 1 would be infinite
     bound = 1 - 1e-7
-    a, b = (ndtri((np.clip(z.astype(float), -bound, bound) + 1) / 2) for z in (starts, ends))
+    a, b = (tf.math.erfinv(z.astype(float).clip(-bound, bound)).numpy() for z in (starts, ends))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    angles = np.arccos(np.clip((a * b).sum(axis=1) / norms, -1, 1))[:, np.newaxis, np.newaxis]
+    angles = np.arccos(((a * b).sum(axis=1) / norms).clip(-1, 1))
+    # from a z to itself the sine would be 0
+    angles = angles.clip(1e-6, np.pi - 1e-6)[:, np.newaxis, np.newaxis]
     t = np.linspace(0, 1, steps)[:, np.newaxis]
-    with np.errstate(invalid="ignore"):  # if start and end are the same
-        weights = [np.sin((1 - t) * angles), np.sin(t * angles)] / np.sin(angles)
-    weights = np.where(np.sin(angles) > 1e-6, weights, [1 - t + 0 * angles, t + 0 * angles])
+    weights = [np.sin((1 - t) * angles), np.sin(t * angles)] / np.sin(angles)
     path = weights[0] * a[:, np.newaxis] + weights[1] * b[:, np.newaxis]
-    return (2 * ndtr(path) - 1).astype(np.float32)
+    return tf.math.erf(path).numpy().astype(np.float32)
 
 
 def save_samples(file: Path, images: np.ndarray, samples: Samples) -> None:
-    """Saves images as a picture, an animation or an archive.
+    """Saves images, float32 of shape (count, size, size, 1) in [0, 1], in the kind of file named.
 
-    An .npz archive has `images`, float32 of shape (count, size, size, 1) in [0, 1], and for a CGAN
-    `labels`: int64 of shape (count,), or for walks from digit to digit, whose labels lie between
-    classes, the generator's own input: float32 of shape (count, num_labels).
+    An .npz archive has `images`, and for a CGAN `labels`: int64 of shape (count,), or for walks
+    from digit to digit, whose labels lie between classes, float32 of shape (count, num_labels).
     """
     if kind_of(file) == ".npz":
         arrays = {"images": images}

@@ -31,8 +31,7 @@ def join(strategy_name: str, devices: list[str] | None, timeout: int) -> Workers
         timeout: For "multiworker": seconds to wait for other workers.
 
     Returns:
-        The workers that train together: this one alone, or those of a cluster, all of which have
-        arrived.
+        The workers that train together: this one alone, or those of a cluster, all of them here.
     """
     workers = Workers()
     if strategy_name == "none":

@@ -11,7 +11,7 @@ from common.data.dataset import DataSet, load_dataset
 from common.device import prepare_device, print_faster_flags, seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
-from common.options import FLAGS, Options, fixed, named, restored_flags
+from common.options import FLAGS, Options, argument, fixed, restored_flags
 from common.runs.folder import RunFolder
 from common.runs.run import Run, environment, read_config
 from common.runs.workers import Workers
@@ -77,7 +77,7 @@ def _check_resumable(folder: RunFolder, options: Options, flags: dict[str, Any])
         given = getattr(options, name)
         if given != value:
             raise UserError(
-                f"{named(name)}: {given} given, the run in {folder} was started with {value}: "
+                f"{argument(name)}: {given} given, the run in {folder} was started with {value}: "
                 "leave it out, or give another --outdir"
             )
     steps = folder.checkpoints.steps()
@@ -132,7 +132,7 @@ def _following(
     for name, value in options.given.items():
         if name not in own and name != "data" and value != flags[name]:
             print(
-                f"warning: {named(name)}: {value} given, and the chief trains with "
+                f"warning: {argument(name)}: {value} given, and the chief trains with "
                 f"{flags[name]}: so does this worker",
                 file=sys.stderr,
             )

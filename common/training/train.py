@@ -57,7 +57,7 @@ def train(
     with ExitStack() as stack:
         show = workers.is_chief and resolve_show(options.show)
         labels = None
-        if LatentSampler.of(models[0]).conditional:
+        if LatentSampler.of(models[0]).num_labels:
             labels = run.data.labels
             models[0].class_names = run.data.names
         real = RealImages(run.data.images, labels, lowest_pixel(models[0]))

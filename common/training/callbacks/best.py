@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import diverged
-from common.evaluation.evaluate import Evaluator, evaluation_inputs
-from common.gan.batches import generate, labels_of
+from common.evaluation.evaluate import Evaluator
+from common.gan.batches import LatentSampler, generate, labels_of
 from common.gan.saving import save_generator
 from common.runs.checkpoints import TrainingState
 from common.runs.history import best_step
@@ -36,7 +36,8 @@ class KeepBest(StepCallback):
         self.evaluations = state.evaluations
         self.evaluator = evaluator
         self.file = file
-        self.inputs = evaluation_inputs(self.generator, SAMPLES, seed)
+        rng = np.random.default_rng(seed)
+        self.inputs = LatentSampler.of(self.generator).draw_in_turn(rng, SAMPLES)
 
     def on_steps(self, steps: int, logs: dict[str, float]) -> None:
         """Evaluates the generator, and saves it if it is the best one so far."""

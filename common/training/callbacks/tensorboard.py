@@ -40,8 +40,6 @@ class TensorBoard(StepCallback):
 
     Metrics of a step have the number that it has in the log and in history.csv. Grids and
     evaluations, which show the models after a number of steps, have that number.
-
-    Keras's own callback of this name counts steps anew in each process.
     """
 
     reads_models = False
