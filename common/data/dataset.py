@@ -57,8 +57,12 @@ class DataSet:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """The `checksum` of images and labels."""
-        return checksum(self.images, self.labels)
+        """The SHA-256 sum of images and labels, which does not depend on the form of the data."""
+        content = hashlib.sha256(str(self.images.shape).encode())
+        for array in (self.images, self.labels):
+            if array is not None:
+                content.update(np.ascontiguousarray(array).data)
+        return content.hexdigest()
 
     def __str__(self) -> str:
         """What it holds, in one line.
@@ -122,20 +126,6 @@ def load_data(
 def named(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """The names of labels of shape (count,); the labels themselves if classes have no names."""
     return np.array(names)[labels] if names else labels
-
-
-def checksum(images: np.ndarray, labels: np.ndarray | None) -> str:
-    """The SHA-256 sum of a data set's training part, which does not depend on its form.
-
-    Args:
-        images: uint8 of shape (N, size, size).
-        labels: int64 of shape (N,); None if there are none.
-    """
-    content = hashlib.sha256(str(images.shape).encode())
-    for array in (images, labels):
-        if array is not None:
-            content.update(np.ascontiguousarray(array).data)
-    return content.hexdigest()
 
 
 # Images: to uint8 of shape (N, size, size)

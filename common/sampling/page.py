@@ -61,17 +61,12 @@ def page_of(generator: keras.Model, names: Sequence[str] = ()) -> bytes:
 
 @dataclasses.dataclass
 class _Step:
-    """One operation of the page.
+    """One operation of the page."""
 
-    Attributes:
-        operation: Its name in generator.js.
-        settings: What it needs to know apart from weights.
-        weights: A convolution's kernel, of shape (height, width, inputs, outputs), and its bias; or
-            scale and shift of each channel.
-    """
-
-    operation: str
+    operation: str  # its name in generator.js
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # a convolution's kernel, of shape (height, width, inputs, outputs), and its bias; or scale and
+    # shift of each channel
     weights: list[np.ndarray] = dataclasses.field(default_factory=list)
 
 

@@ -2,9 +2,8 @@
 
 Each of N replicas - a GPU, or all CPU cores of a machine - holds a copy of both networks and takes
 its share of every batch. Gradients are summed over all replicas before a weight changes, so that
-the copies stay equal bit for bit; TensorFlow's distribution strategies do that. Added here: all
-workers draw the same random numbers for the whole batch, of which each replica takes its share, so
-that N devices compute what one would; and a worker that fails is noticed.
+the copies stay equal bit for bit; TensorFlow's distribution strategies do that. All workers draw
+the same random numbers, those of the whole batch, so that N devices compute what one would.
 
 Models belong to a strategy from the start: `join` comes before they are built, `DistributedStep`
 after.

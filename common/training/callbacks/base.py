@@ -1,7 +1,4 @@
-"""A callback that says after which steps it acts.
-
-Callbacks are ordinary Keras callbacks. An epoch is one save interval; a batch is one step.
-"""
+"""A callback that says after which steps it acts. An epoch is a save interval, a batch a step."""
 
 import errno
 import os
