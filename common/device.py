@@ -133,10 +133,9 @@ def device_name() -> str:
 
 
 def cpu_memory() -> int:
-    """The bytes of memory of this machine; 0 where TensorFlow uses a GPU, or it is not known.
+    """The bytes of memory of this machine; 0 where it is not known, or TensorFlow uses a GPU.
 
-    TensorFlow on a GPU says that memory is short. On a CPU it ends in a segmentation fault, or the
-    system kills it.
+    On a GPU it says that memory is short. On a CPU it is killed, or ends in a segmentation fault.
     """
     if _gpu_details() is not None or not hasattr(os, "sysconf"):
         return 0

@@ -20,13 +20,6 @@ def test_noise_is_uniform_in_minus_one_to_one(rng):
     np.testing.assert_allclose(quarters / noise.size, 0.25, atol=0.01)
 
 
-def test_each_draw_is_new(rng):
-    latent = LatentSampler(100, 10)
-    first, second = latent.draw(rng, 16), latent.draw(rng, 16)
-    assert not np.array_equal(first[0], second[0])
-    assert not np.array_equal(first[1], second[1])
-
-
 def test_labels_are_one_hot_and_uniform(rng):
     noise, labels = LatentSampler(100, 4).draw(rng, 4000)
     assert noise.shape == (4000, 100)
@@ -57,13 +50,6 @@ def test_real_images_are_scaled_per_batch(rng):
     np.testing.assert_allclose(x, np.broadcast_to(expected, x.shape), rtol=1e-7)
     np.testing.assert_array_equal(y.argmax(axis=1), indexes % 10)
     assert set(indexes) == set(range(256))  # all are picked, with replacement
-
-
-def test_real_images_without_labels(rng, small_data):
-    real = RealImages(small_data[0])
-    (x,) = real.take(real.draw(rng, 3))
-    assert x.shape == (3, 8, 8, 1)
-    assert real.num_labels == 0
 
 
 def test_real_images_for_a_generator_that_ends_in_tanh(small_data):

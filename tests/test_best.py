@@ -74,10 +74,8 @@ def test_the_lowest_distance_is_kept(gan, keep, evaluator, capsys):
     brightness = {1: 8, 2: 4, 3: -2, 4: -4, 5: -8}
     weights = {steps: after_step(keep, steps, x) for steps, x in brightness.items()}
     lines = capsys.readouterr().out.splitlines()
-    inputs, expected = (
-        LatentSampler.of(keep.generator).draw_in_turn(np.random.default_rng(SEED), 100),
-        {},
-    )
+    rng, expected = np.random.default_rng(SEED), {}
+    inputs = LatentSampler.of(keep.generator).draw_in_turn(rng, 100)
     for steps, values in weights.items():
         keep.generator.set_weights(values)
         features, _ = evaluator.classifier.predict(generate(keep.generator, inputs))

@@ -72,24 +72,6 @@ def test_random_layers_go_on_where_they_were(gan, new_state, tmp_path, monkeypat
     assert_same(resumed, state)
 
 
-@pytest.mark.slow
-def test_a_run_may_change_its_engine(new_state, tmp_path):
-    """What the one has saved the other goes on with, as if it had been its own."""
-    checkpoints = Checkpoints(tmp_path)
-    state, other = new_state(), new_state(seed=5, engine="compiled")
-    take_steps(state, 3)
-    checkpoints.save(state)
-    other.restore(checkpoints.newest())
-    take_steps(other, 3)
-    checkpoints.save(other)
-    back = new_state(seed=6)
-    back.restore(checkpoints.newest())
-    take_steps(back, 2)
-
-    take_steps(state, 5)
-    assert_same(back, state)
-
-
 def test_the_newest_two_are_kept(new_state, tmp_path):
     """And a user's own files beside them."""
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -148,17 +130,6 @@ def test_a_damaged_checkpoint_is_passed_over(new_state, tmp_path, capsys):
     (tmp_path / "00002.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"no checkpoint in .* can be read: .*--overwrite"):
         checkpoints.newest()
-
-
-def test_a_checkpoint_of_other_networks_is_refused(new_state, gan, small_data):
-    images = np.zeros((40, 12, 12), np.uint8)
-    step = gan.step(gan.models(12), images, small_data[1], np.random.default_rng(0), 4)
-    other = TrainingState(step, step.latent.draw(step.rng, 16))
-    state, untouched = new_state(), new_state()
-    expected = r"is of other networks .*/\d: \(.*\) expected, \(.*\) found\).*--outdir"
-    with pytest.raises(UserError, match=expected):
-        state.restore(other.arrays())
-    assert_same(state, untouched)
 
 
 def test_weights_that_are_not_finite_are_not_saved(new_state, tmp_path):

@@ -42,14 +42,6 @@ def test_the_one_for_mnist_reads_it(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_mnist_in_idx_files_has_the_same_one(tmp_path):
-    images, labels = load_data()
-    for name, array in (("images-idx3", images), ("labels-idx1", labels.astype(np.uint8))):
-        header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes()
-        (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.tobytes())
-    classifier_for(load_dataset(tmp_path), tmp_path / "nowhere", may_train=False)
-
-
 @pytest.mark.slow
 def test_a_small_data_set_is_learned():
     images, labels = load_data()
@@ -102,12 +94,3 @@ def test_the_command(greys, tmp_path, capsys):
 def test_where_there_is_none_and_no_time(greys, tmp_path):
     with pytest.raises(UserError, match=f"no classifier for {greys} in {tmp_path} yet: make one"):
         classifier_for(load_dataset(greys), tmp_path, may_train=False)
-
-
-def test_the_command_without_test_images(tmp_path, capsys, small_data):
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    with pytest.raises(SystemExit) as ended:
-        classifier.main([f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}"])
-    assert ended.value.code == 2
-    assert not list(tmp_path.glob("classifier*"))
-    assert "has no array x_test, only x_train, y_train" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from common.data.dataset import load_data, load_dataset
 from common.evaluation.classifier import classifier_for
 from common.evaluation.evaluate import Evaluator, evaluate
 from common.evaluation.metrics import digit_accuracy, prdc
-from common.gan.batches import LatentSampler, scaled
+from common.gan.batches import scaled
 from common.gan.saving import save_generator
 from common.training.callbacks.best import SAMPLES
 from conftest import give_classifier, randomized
@@ -68,17 +68,6 @@ def test_a_class_that_is_missing(evaluator, digits, healthy):
     assert missing["precision"] == pytest.approx(healthy["precision"], abs=0.03)
 
 
-def test_noise(evaluator, digits, healthy):
-    rng = np.random.default_rng(0)
-    noise = rng.normal(0, 0.1, (2000, 28, 28, 1)).astype(np.float32)
-    little, much = (found(evaluator, (digits[0][:2000] + n * noise).clip(0, 1)) for n in (1, 3))
-    assert little["frechet_distance"] > 50 * healthy["frechet_distance"]
-    assert much["frechet_distance"] > 2 * little["frechet_distance"]
-    assert little["precision"] < 0.3
-    for name in ("precision", "recall", "density", "coverage"):
-        assert much[name] < little[name] < healthy[name]
-
-
 def test_the_same_images_again_and_again(evaluator, digits, healthy):
     """Mode collapse of the kind that a class histogram does not show."""
     few = found(evaluator, np.repeat(digits[0][:50], 40, axis=0))
@@ -118,15 +107,6 @@ def test_digits_that_were_asked_for(evaluator, digits):
     features, predicted = evaluator.classifier.predict(evaluator.images)
     accuracy = evaluator.metrics(features, predicted, shuffled)["digit_accuracy"]
     assert accuracy == digit_accuracy(predicted, shuffled) == pytest.approx(0.1, abs=0.03)
-
-
-def test_inputs_in_turn(gan):
-    generator = gan.program.new_generator(8, gan.num_labels)
-    noise, *labels = LatentSampler.of(generator).draw_in_turn(np.random.default_rng(1), 300)
-    assert noise.shape == (300, 100)
-    assert len(labels) == bool(gan.num_labels)
-    for one_hot in labels:
-        np.testing.assert_array_equal(one_hot.argmax(axis=1), np.arange(300) % 10)
 
 
 def run(gan, *flags):

@@ -127,14 +127,6 @@ def test_synchronized_over_one_device_it_is_the_fused_kernel(feature_maps):
     assert not synchronized.get_config()["synchronized"], "a file knows nothing of devices"
 
 
-def test_the_optimizer_survives_its_own_configuration():
-    optimizer = RMSprop(decaying(2e-4, 0.1), rho=0.8)
-    again = RMSprop.from_config(optimizer.get_config())
-    np.testing.assert_array_equal(
-        minimize(again, keras.Variable), minimize(optimizer, keras.Variable)
-    )
-
-
 def test_a_frozen_layer_does_not_learn(feature_maps, rng):
     """It normalizes by its moving statistics, as Keras 2's, and passes gradients on."""
     ours, oracle = BatchNormalization(), tf_keras.layers.BatchNormalization()

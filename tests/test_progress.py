@@ -145,17 +145,6 @@ def test_a_bar_on_a_terminal(data, tmp_path):
     np.testing.assert_allclose(float(shown[0]), means[0], atol=0.00051)
 
 
-def test_a_control_character_leaves_no_second_bar():
-    """A terminal shows ^C where the cursor is."""
-    history = [StepRecord(0.556, 0.73, 1.062, 0.29, 0.215)] * 100
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=True, width=80)
-    with ProgressBar("cgan_mnist", 40000, history, console):
-        written.write("^C")
-    (line,) = on_a_screen(written.getvalue().encode(), 80)
-    assert "100/40000" in line
-
-
 @pytest.mark.parametrize(
     ("width", "metrics"),
     [
@@ -183,12 +172,6 @@ def test_lines_above_the_bar_where_asked_for(data, tmp_path):
     assert [line[1] for line in lines if line] == ["0", "19", "39", "59"]
     assert "60/60" in until_the_end(screen)[-1]
     assert sum("ms/step" in line for line in screen) == 1
-
-
-def test_a_terminal_that_can_not_move_its_cursor_gets_lines(data, tmp_path):
-    written, screen = on_a_terminal(tmp_path, flags(data), term="dumb")
-    assert "\x1b" not in written
-    assert LINE.fullmatch(until_the_end(screen)[-1])[1] == "59"
 
 
 def test_lines_in_a_file(data, tmp_path):

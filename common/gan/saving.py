@@ -40,6 +40,7 @@ class _Stored(NamedTuple):
     hdf5: bytes  # the file itself, or the HDF5 file with the weights in an archive
     suffix: str  # by which Keras recognizes the layout of the HDF5 file
     shapes: list[Shape]  # of all weights; layers of one class are in their order
+    inputs: list[int]  # the sizes of the network's inputs; empty in a file of weights alone
     activation: str | None  # the last one of the network; None in a file of weights alone
     names: list[str]  # of the classes, if they have any
 
@@ -80,6 +81,9 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
             for shapes in (expected - found, found - expected)
         )
         raise _refused(path, f"weights of shape {missing} expected, {more} found")
+    inputs = [x.shape[1] for x in generator.inputs]
+    if stored.inputs and sorted(inputs) != sorted(stored.inputs):
+        raise _refused(path, f"inputs of {inputs} values expected, {stored.inputs} found")
     own, last = _last_activation(generator.get_config()), stored.activation
     if last not in (own, None):
         if {own, last} != {"sigmoid", "tanh"}:
@@ -111,13 +115,16 @@ def _stored_in(path: Path) -> _Stored:
             shapes = [shape for layer in layers for shape in _shapes_in(layer)]
             config = config or file.attrs.get("model_config", b"")
             found += legacy_h5_format.load_attributes_from_hdf5_group(file, _NAMES)
-        activation = _last_activation(json.loads(config)["config"]) if config else None
+        network = json.loads(config)["config"] if config else {}
+        layers = [x["config"] for x in network.get("layers", ()) if x["class_name"] == "InputLayer"]
+        inputs = [(x.get("batch_shape") or x["batch_input_shape"])[-1] for x in layers]
     except Exception as error:  # other and damaged files can make zipfile and h5py raise any
         raise UserError(
             f"{path} is not a complete .h5 or .keras file of Keras ({first_line(error)}): give one "
             "saved by training"
         ) from error
-    return _Stored(hdf5, ".h5" if names else ".weights.h5", shapes, activation, found)
+    suffix = ".h5" if names else ".weights.h5"
+    return _Stored(hdf5, suffix, shapes, inputs, _last_activation(network), found)
 
 
 def _shapes_in(group: h5py.Group) -> list[Shape]:
@@ -153,10 +160,9 @@ def _build_for(shapes: list[Shape], build: BuildGenerator) -> keras.Model:
     if own and found:
         num_labels = found[0][0] - latent.latent_size
         image_size = round(_IMAGE_SIZE * math.sqrt(found[-1][1] / own[-1][1]))
-        fits = (num_labels > 0) == (latent.num_labels > 0)
-        fits = fits and image_size > 0 and image_size % 4 == 0
-        if fits and (image_size, num_labels) != (_IMAGE_SIZE, latent.num_labels):
-            generator = build(image_size, num_labels)
+        is_possible = image_size > 0 and image_size % 4 == 0
+        if is_possible and (num_labels > 0) == (latent.num_labels > 0):
+            return build(image_size, num_labels)
     return generator
 
 

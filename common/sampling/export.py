@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import warnings
 import zipfile
@@ -28,7 +27,7 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
             TensorFlow SavedModel, whose endpoint is `serve`.
         overwrite: Whether a file of that name is replaced; a folder never is.
     """
-    if os.path.isdir(path):
+    if path.is_dir():
         raise UserError(
             f"argument --export: {path} is a folder that is there already: move it away, or give "
             "another name"
