@@ -19,7 +19,7 @@ from rich.console import Console
 from common.runs.history import StepRecord, read_history
 from common.training.callbacks.progress import LogLine, ProgressBar
 from common.training.loop import run_steps
-from processes import run, spawn
+from processes import run, spawn, without_tensorflows
 
 LINES, COLUMNS = 300, 120
 LINE = re.compile(r"(\d+): \[discriminator loss: [\d.]+, acc: [\d.]+\] \[adversarial loss: .*\]")
@@ -101,8 +101,9 @@ def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
             written += os.read(master, 65536)
     os.close(slave)
     os.close(master)
-    assert process.wait() == 0, written.decode()
-    return written.decode(), on_a_screen(written, COLUMNS)
+    text = without_tensorflows(written.decode())
+    assert process.wait() == 0, text
+    return text, on_a_screen(text.encode(), COLUMNS)
 
 
 def on_a_screen(written, columns):

@@ -61,8 +61,7 @@ def _convert(generator: keras.Model, path: Path) -> None:
                 kind = "onnx" if kind_of(path) else "tf_saved_model"
                 # before Keras 3.12 it prints in spite of `verbose`
                 with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-                    # NumPy's, of a name that Keras asks for
-                    warnings.filterwarnings("ignore", "In the future `np.object`", FutureWarning)
+                    warnings.simplefilter("ignore")  # of what Keras itself does
                     model.export(made, format=kind, verbose=False)
             if names:
                 _add_names(made, json.dumps(names))
