@@ -415,11 +415,10 @@ def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
     for name in "ab":
         save(tmp_path / "pictures" / name / "1.png", pixels[0])
     for name in ("set.npz", "pictures"):
-        # Pillow before 10.3 gives int32
-        message = (
-            rf"the images of {tmp_path / name} are u?int\d\d from {greatest} to {greatest}, exp"
-        )
-        assert re.search(message, refusal(tmp_path / name))
+        message = refusal(tmp_path / name)
+        assert message.startswith(f"the images of {tmp_path / name} are ")
+        # Pillow 10 gives int32
+        assert re.search(rf"u?int\d\d from {greatest} to {greatest}, expected", message)
 
 
 def test_reading_is_shown(pictures, capsys, monkeypatch):
