@@ -106,9 +106,9 @@ class Program(CommandParser):
                 else:
                     draw_figures(folder)
                 return
-            if not options.generator.exists():
+            if not options.generator.is_file():
                 raise UserError(
-                    f"generator {options.generator} cannot be read: No such file or directory: "
+                    f"generator {options.generator} cannot be read: No such file: "
                     f"{self._where_it_may_be(options.generator)}"
                 )
             generator = load_generator(options.generator, build)

@@ -159,6 +159,8 @@ def test_missing_files(fails, program, tmp_path):
     assert fails(program, "--generator", f"{tmp_path / 'mygan.h5'}").endswith(
         f"did you mean {tmp_path / 'my_gan.h5'}?"
     )
+    (tmp_path / "my_gan").mkdir()  # the folder of its run
+    assert fails(program, "-g", tmp_path / "my_gan").endswith(f"mean {tmp_path / 'my_gan.h5'}?")
     assert fails(program, "-g", "elsewhere/x.h5").endswith(f"pretrained/{program.PROGRAM.name}.h5")
     assert "'' given, a file or a folder expected" in fails(program, "--generator=")
 

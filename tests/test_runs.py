@@ -128,10 +128,6 @@ def test_a_faster_way_is_named(start, tmp_path, capsys, monkeypatch, cpu_info, f
         assert "takes about" not in capsys.readouterr().out
 
 
-def test_a_seed_that_was_not_given_is_known_all_the_same(start):
-    assert 0 <= start().options.seed < 2**32
-
-
 def test_a_run_is_not_overwritten_by_accident(start, started):
     before = contents(started)
     with pytest.raises(UserError) as caught:
