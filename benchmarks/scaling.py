@@ -40,7 +40,7 @@ CONFIGURATIONS = {
 
 
 def serve(core: int, batch_size: int) -> None:
-    """A worker: for each line of stdin, `steps`, takes so many and prints ms a step and bytes."""
+    """A worker: for each line of stdin, a number, takes steps and prints ms a step and bytes."""
     os.sched_setaffinity(0, {core})
     sys.path.insert(0, str(ROOT))
     from common import device  # noqa: F401  # before Keras, which it sets up

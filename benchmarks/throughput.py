@@ -1,8 +1,8 @@
 """How fast is a step of the DCGAN, and how much of the machine does it use?
 
 Run it with `make bench`. Each variant lives in a process of its own, and they take turns, round
-after round, so that whatever else the machine does, it does to all of them. A figure is the median
-of the rounds; the spread, half the distance between their quartiles. PyTorch takes part where it is
+after round, so that other work of the machine slows all of them. A result is the median of the
+rounds; the spread, half the distance between their quartiles. PyTorch takes part where it is
 installed (pip install torch).
 """
 
@@ -53,12 +53,12 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # so that it ends whatever has happened; nothing is lost
+        # also after an error; nothing is lost
         self._process.kill()
         self._process.communicate()
 
     def measure(self, steps: int) -> None:
-        """Has it take so many steps."""
+        """Has the worker take steps, and notes the seconds."""
         assert self._process.stdin is not None
         print(steps, file=self._process.stdin, flush=True)
         self.seconds.append(float(self._answer()) / steps)

@@ -24,11 +24,11 @@ Results = dict[str, list[Result]]
 
 # The pictures show the runs up to this step.
 SHOWN = 5000
-# A result has the losses as means of so many steps, and those of a stage as the mean of the last.
+# Steps whose mean is one point of a curve, and the last steps whose mean is the loss of a stage.
 STEPS_OF_MEAN, STEPS_OF_STAGE = 50, 500
 # What a result has of a run's config.json.
 _OF_THE_CONFIG = ("flags", "data_sha256", "versions", "device", "git_commit", "earlier")
-# In place of warnings, where nobody has kept what a training has printed.
+# In place of warnings, where the output of a training was not kept.
 NO_LOG = "unknown, there is no log"
 
 

@@ -26,7 +26,7 @@ VERDICTS = Path(__file__).resolve().parent / "verdicts.md"
 
 
 class Cell:
-    """What the runs of a variant have in a column of the table, after so many steps.
+    """What the runs of a variant have in a column of the table, after a number of steps.
 
     In a format string `{cell}` is the mean with the range, as the table has them; `{cell:mean}`,
     `{cell:lowest}`, `{cell:highest}` and `{cell:range}` are parts of that.

@@ -199,7 +199,7 @@ def log_of(folder: RunFolder) -> Path:
 
 
 def stage_file(folder: RunFolder, steps: int) -> Path:
-    """The file with the evaluation after so many steps."""
+    """The file with the evaluation after a number of steps."""
     return folder.path / "stages" / f"{steps:05d}.json"
 
 

@@ -190,7 +190,7 @@ def test_pictures_and_arrays_of_many(draw, generator_file):
     np.testing.assert_array_equal(labels, classes)
     np.testing.assert_array_equal(read("sub/a.png"), image_grid(images, 24))
     note, written, labels = printed.splitlines()[:3]
-    assert note == "2026 is none of the 10 classes: it is drawn as 2, 0, 2, 6"
+    assert note == "there is no class 2026: it is drawn as 2, 0, 2, 6"
     assert written == "written to sub/a.png"
     assert labels.startswith("test_outputs Labels for generated images:  [2 0 2 6 2 0 2 6")
 

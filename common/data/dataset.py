@@ -1,4 +1,4 @@
-"""Data sets: what their arrays mean, whatever form they come in."""
+"""Data sets: what their arrays mean, in whichever form they come."""
 
 import dataclasses
 import functools
@@ -52,7 +52,7 @@ class DataSet:
         return 0 if self.labels is None else num_classes(self.labels)
 
     def named(self, labels: np.ndarray) -> np.ndarray:
-        """What classes are called, as the function of this name."""
+        """The names of labels, as `named` below gives them."""
         return named(labels, self.names)
 
     @functools.cached_property

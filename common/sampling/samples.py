@@ -105,7 +105,7 @@ def classes_of(
                 expected = f"a class that {generator} draws: {some}"
             raise UserError(f"argument -d/--digit: {text} given, expected {expected}")
         if len(found) > 1:
-            print(f"{text} is none of the {num_labels} classes: it is drawn as {', '.join(found)}")
+            print(f"there is no class {text}: it is drawn as {', '.join(found)}")
         classes += [called[name] for name in found]
     return np.array(classes, int)
 
