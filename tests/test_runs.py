@@ -97,6 +97,8 @@ def test_a_run_that_has_moved(start, tmp_path, capsys, monkeypatch):
     (tmp_path / "set.npz").rename(tmp_path / "moved.npz")
     with pytest.raises(UserError, match=r"set.npz, with which the run in .* give --data and the"):
         start("--resume", data=None)
+    with pytest.raises(UserError, match=r"nowhere.npz does not exist: give an"):
+        start("--resume", data="nowhere.npz")
     start("--resume", data="moved.npz")
 
 

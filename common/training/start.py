@@ -52,7 +52,7 @@ def _begun(folder: RunFolder, options: Options, needs_labels: bool) -> tuple[Opt
         options = options.completed_by(flags)
         _check_resumable(folder, options, flags)
         _note_changes(config)
-        if not options.data.exists():
+        if "data" not in options.given and not options.data.exists():
             raise UserError(
                 f"argument --data: {options.data}, with which the run in {folder} was started, "
                 "does not exist: give --data and the path of the same data here"
