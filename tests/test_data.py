@@ -424,7 +424,7 @@ def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
 def test_reading_is_shown(pictures, capsys, monkeypatch):
     """By a line, and on a terminal by a bar, which has to end also where pictures are refused."""
     images, _ = load_images(pictures)
-    assert capsys.readouterr().out.endswith(f"{pictures}: reading 40 pictures\n")
+    assert capsys.readouterr().out.rstrip().endswith(f"{pictures}: reading 40 pictures")
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as Rich sees it
     monkeypatch.setenv("TERM", "xterm")
     save(pictures / "fish" / "1.png", images[0, :4, :4])

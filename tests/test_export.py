@@ -52,7 +52,8 @@ def test_a_saved_model_draws_the_same_in_tensorflow(generator, drawn, tmp_path, 
     model = tf.saved_model.load(str(tmp_path / "generator"))
     for count in (1, 7):
         arguments = [tf.constant(array[:count]) for array in inputs]
-        found = model.serve(arguments)
+        named = {x.name: array for x, array in zip(generator.inputs, arguments, strict=True)}
+        (found,) = model.signatures["serving_default"](**named).values()
         np.testing.assert_allclose(found, images[:count], atol=1e-5, rtol=0)
     assert {file.name for file in tmp_path.iterdir()} == {"generator"}
 
