@@ -200,8 +200,8 @@ class Options:
         "steps from one evaluation to the next; the best generator is kept; 0 for none (default: "
         "2500 on MNIST, 0 on other data)", stored=CHANGEABLE)
     data: Path = flag(MNIST, path, "PATH", TRAIN | EVALUATE,
-        "an .npz file like keras.datasets.mnist's, a folder with IDX files like MNIST's, or one "
-        "with a folder of pictures for each class (default: MNIST, which comes with the programs)",
+        "an .npz or .csv file, a folder with IDX files like MNIST's, or one with a folder of "
+        "pictures for each class (default: MNIST, which comes with the programs)",
         stored=CHANGEABLE)  # to another path of the same data
     image_size: int | None = flag(None, side, "N", TRAIN | EVALUATE,
         "crop and resize images to N x N pixels, N a multiple of 4 (default: as they are)",
