@@ -29,16 +29,8 @@ def test_steps_are_keras_2s(gan, steps, batch_size):
     step = gan.step(models, x_train, y_train, np.random.default_rng(0), batch_size)
     history = step(steps)
     labels = y_train if gan.num_labels else None
-    expected = np.array(
-        chapter.train(
-            oracles,
-            chapter.scaled(x_train),
-            labels,
-            np.random.default_rng(0),
-            steps,
-            batch_size,
-        )
-    )
+    rng, images = np.random.default_rng(0), chapter.scaled(x_train)
+    expected = np.array(chapter.train(oracles, images, labels, rng, steps, batch_size))
     losses, accuracies = [0, 2], [1, 3]
     np.testing.assert_allclose(history[:, losses], expected[:, losses], rtol=1e-3)
     np.testing.assert_allclose(history[:, accuracies], expected[:, accuracies], rtol=1e-3)

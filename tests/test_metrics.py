@@ -57,11 +57,7 @@ def test_prdc_is_that_of_its_authors(rng, monkeypatch):
 
 
 def test_total_variation():
-    uniform, skewed, other = (
-        np.array([5, 5, 5, 5]),
-        np.array([40, 20, 20, 0]),
-        np.array([0, 0, 0, 1]),
-    )
+    uniform, skewed, other = np.array([[5, 5, 5, 5], [40, 20, 20, 0], [0, 0, 0, 1]])
     assert total_variation(uniform, uniform * 7) == 0
     assert total_variation(uniform, skewed) == pytest.approx(0.25)
     assert total_variation(skewed, other) == 1

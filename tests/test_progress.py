@@ -83,10 +83,15 @@ def flags(data, *more):
     ]
 
 
-def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
-    """What the CGAN's program writes to a terminal, and what can be read there at the end."""
+def open_terminal():
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
+    return master, slave
+
+
+def on_a_terminal(folder, arguments, term="xterm", errors_too=True):
+    """What the CGAN's program writes to a terminal, and what can be read there at the end."""
+    master, slave = open_terminal()
     process = spawn(
         folder,
         "cgan_mnist",
@@ -194,14 +199,16 @@ def test_quiet(data, tmp_path):
 
 def test_a_terminal_that_is_closed(data, tmp_path):
     """A signal ends the run in good order all the same."""
-    master, slave = pty.openpty()
+    master, slave = open_terminal()
     endless = flags(data, "--train-steps=1000000")
     # multiprocessing, which tests use, would fail itself if it could not write errors
     terminal = {"terminal": os.ttyname(slave), "errors_too": False}
     process = spawn(tmp_path, "cgan_mnist", *endless, environment={"TERM": "xterm"}, **terminal)
     written = b""
     while b"ms/step" not in written:
-        written += os.read(master, 65536)
+        assert process.returncode is None, written.decode()
+        if select.select([master], [], [], 0.1)[0]:
+            written += os.read(master, 65536)
     os.close(slave)
     os.close(master)
     process.send_signal(signal.SIGTERM)
