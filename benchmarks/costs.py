@@ -2,7 +2,7 @@
 
 Run it with `python benchmarks/costs.py`. Sampling is timed beside a bare `import tensorflow`, in
 turns; what a run saves and shows, as it is at the end of the chapter's 40,000 steps, when it is
-most. A figure is the median.
+most. Results are medians.
 """
 
 from __future__ import annotations

@@ -484,6 +484,7 @@ def test_images_that_are_nearly_black(tmp_path, capsys, brightest):
     ("arrays", "complaint"),
     [
         ({"x_train": zeros(2, 8, 8, 3)}, "uint8 of shape (2, 8, 8, 3), expected grey ones"),
+        ({"x_train": zeros(2, 3, 8, 8)}, "for example with images.mean(axis=1).astype('uint8')"),
         ({"x_train": zeros(28, 28, 50), "y_train": None}, MOVE),
         ({"x_train": zeros(28, 28, 1, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),
         ({"x_train": zeros(30, 28, 50), "y_train": TENS.repeat(2)[:50]}, MOVE),

@@ -193,7 +193,7 @@ def _shaped(images: np.ndarray, path: Path, notes: list[str]) -> np.ndarray:
     raise UserError(
         f"the images of {path} are {images.dtype} of shape {images.shape}, expected grey ones, "
         "uint8 of shape (N, size, size): reshape them, or, where they are in colour, convert them, "
-        "for example with images.mean(axis=3).astype('uint8')"
+        f"for example with images.mean(axis={1 if 3 in images.shape[1:2] else 3}).astype('uint8')"
     )
 
 
