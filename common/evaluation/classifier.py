@@ -131,15 +131,10 @@ def classifier_for(data: DataSet, outdir: Path, may_train: bool = True) -> Class
     return make_classifier(data, outdir)
 
 
-def make_classifier(
-    data: DataSet, outdir: Path, seed: int = SEED, overwrite: bool = False
-) -> Classifier:
-    """Trains the classifier of a data set, and keeps it in `outdir`."""
+def make_classifier(data: DataSet, outdir: Path, seed: int = SEED) -> Classifier:
+    """Trains the classifier of a data set, and keeps it in `outdir`, in place of an earlier one."""
     assert data.labels is not None
     file = _file_in(outdir, data.sha256)
-    if not overwrite:
-        refuse_to_replace(file, "--outdir")
-    check_writable(file)
     print(f"training a classifier on {data.path}, to be kept as {file}", flush=True)
     classifier = train_classifier(data.images, data.labels, seed)
     weights = {str(i): weight for i, weight in enumerate(classifier.model.get_weights())}
@@ -171,7 +166,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = load_dataset(options.data, "train", options.image_size)
         test = load_dataset(options.data, "test", options.image_size)
         print(data, flush=True)
-        classifier = make_classifier(data, options.outdir, options.seed, options.overwrite)
+        file = _file_in(options.outdir, data.sha256)
+        if not options.overwrite:
+            refuse_to_replace(file, "--outdir")
+        check_writable(file)
+        classifier = make_classifier(data, options.outdir, options.seed)
         _, predicted = classifier.predict(scaled(test.images))
         assert test.labels is not None
         share = digit_accuracy(predicted, test.labels)
