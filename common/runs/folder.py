@@ -58,7 +58,8 @@ class RunFolder:
                     "--outdir"
                 ) from None
             except OSError as error:
-                raise UserError(f"cannot lock {file}: {first_line(error)}") from error
+                why = first_line(error)
+                raise UserError(f"cannot lock {file}: {why}: give another --outdir") from error
             for folder in (self.path, self.checkpoints.folder):
                 remove_partials(folder)
             yield
