@@ -29,14 +29,6 @@ def test_the_label_reaches_both_networks(gan, rng):
     assert len(np.unique(discriminator([same_image, labels]))) == 10
 
 
-def test_only_the_generator_is_trainable_in_adversarial(gan):
-    generator, discriminator, adversarial = gan.models(image_size=8)
-    trainable = {id(weight) for weight in adversarial.trainable_weights}
-    assert trainable == {id(weight) for weight in generator.trainable_weights}
-    assert len(trainable) == 2 + 4 * 4  # Dense, and four times BN and Conv2DTranspose
-    assert not discriminator.trainable_weights
-
-
 def test_no_xla(gan, monkeypatch):
     """It takes ten times as long on a CPU, and Keras, left to choose, may choose it."""
     monkeypatch.setattr(keras.Model, "_resolve_auto_jit_compile", lambda self: True, raising=False)

@@ -92,18 +92,6 @@ def test_the_lowest_distance_is_kept(gan, keep, evaluator, capsys):
         assert line.endswith(f"; the lowest so far: {keep.file}") == so_far
 
 
-def test_an_evaluation_that_is_made_again(gan, keep):
-    """After a kill: the file is of a step that the checkpoint does not know; then it is reached."""
-    after_step(keep, 1, 10)
-    ahead = after_step(keep, 2, 0)
-    del keep.evaluations[2]
-    again = after_step(keep, 2, 0)
-    assert best_step(keep.evaluations) == 2
-    for one, other in zip(ahead, again, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert_best(gan, keep, again)
-
-
 def test_nan_ends_the_run_and_the_best_one_stays(gan, keep):
     weights = after_step(keep, 1, 0)
     with pytest.raises(UserError, match="diverged: after 2 steps the generator draws NaN"):

@@ -245,6 +245,7 @@ def test_a_gan_without_labels_needs_none(tmp_path, small_data, labels):
     labelled = npz(tmp_path, x_train=small_data[0], y_train=small_data[1])
     unlabelled = load_dataset(tmp_path / "set.npy", needs_labels=False)
     assert unlabelled.sha256 != load_dataset(labelled).sha256
+    assert str(unlabelled) == "set.npy: 40 images of 8 x 8 pixels"
 
 
 # CSV files
@@ -357,15 +358,6 @@ def test_names_that_are_numbers_are_in_their_order(tmp_path, small_data, prefix)
     assert load_dataset(npz(tmp_path, x_train=images[:10], y_train=list("0123456789"))).names == []
 
 
-def test_the_line_that_describes_a_data_set(tmp_path, small_data):
-    mnist = "mnist.npz: 60,000 images of 28 x 28 pixels, 10 classes of 5,421 to 6,742 images"
-    assert str(load_dataset()) == mnist
-    path = npz(tmp_path, x_train=small_data[0], y_train=small_data[1])
-    assert str(load_dataset(path)) == "set.npz: 40 images of 8 x 8 pixels, 10 classes of 4 images"
-    path = npz(tmp_path, x_train=small_data[0])
-    assert str(load_dataset(path, needs_labels=False)) == "set.npz: 40 images of 8 x 8 pixels"
-
-
 def test_a_class_may_be_called_train(pictures, small_data):
     """Beside other classes, of buses for example; not beside a test part."""
     save(pictures / "Train" / "1.png", small_data[0][0])
@@ -419,19 +411,6 @@ def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
         assert message.startswith(f"the images of {tmp_path / name} are ")
         # Pillow 10 gives int32
         assert re.search(rf"u?int\d\d from {greatest} to {greatest}, expected", message)
-
-
-def test_reading_is_shown(pictures, capsys, monkeypatch):
-    """By a line, and on a terminal by a bar, which has to end also where pictures are refused."""
-    images, _ = load_images(pictures)
-    assert capsys.readouterr().out.rstrip().endswith(f"{pictures}: reading 40 pictures")
-    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as Rich sees it
-    monkeypatch.setenv("TERM", "xterm")
-    save(pictures / "fish" / "1.png", images[0, :4, :4])
-    assert "several sizes, 8 x 8 and 4 x 4" in refusal(pictures)
-    shutil.rmtree(pictures / "fish")
-    np.testing.assert_array_equal(load_images(pictures)[0], images)
-    assert re.search("(?s)reading 40 pictures\n.*100%", capsys.readouterr().out)
 
 
 def test_pictures_of_other_sizes_and_colours(tmp_path, capsys):

@@ -123,19 +123,19 @@ def part_of_mnist(tmp_path_factory):
     indirect=["gan"],
 )
 def test_the_programs_table(gan, part_of_mnist, capsys, whole):
-    """The same 150 images, evaluated twice: the same files, the same table."""
+    """The same 150 images, evaluated twice: the same table, in files beside the first ones."""
     generator = randomized(gan.program.new_generator(28, gan.num_labels))
     folder = part_of_mnist
     save_generator(generator, folder / "g.h5")
     flags = ["--evaluate", "--samples=150", "--seed=5", f"--outdir={folder}"]
     flags += [] if whole else [f"--data={folder / 'set.npz'}"]
+    shutil.rmtree(folder / "test_outputs", ignore_errors=True)
+    capsys.readouterr()
     files, printed = [], []
-    for _ in range(2):
-        shutil.rmtree(folder / "test_outputs", ignore_errors=True)
-        capsys.readouterr()
+    for name in ("evaluation", "evaluation-1"):
         run(gan, "--generator", folder / "g.h5", *flags)
-        files.append((folder / "test_outputs" / "evaluation.json").read_bytes())
-        printed.append(capsys.readouterr().out)
+        files.append((folder / "test_outputs" / f"{name}.json").read_bytes())
+        printed.append(capsys.readouterr().out.replace(name, "evaluation"))
     assert files[0] == files[1]
     assert printed[0] == printed[1]
     assert "Frechet distance" in printed[0]

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.files import (
-    check_writable,
-    free_file,
-    refuse_to_replace,
-    remove_partials,
-    write_file,
-)
+from common.files import check_writable, write_file
 
 
 def test_writes_and_replaces(tmp_path):
@@ -63,23 +57,3 @@ def test_check_writable_complains(tmp_path):
     (tmp_path / "dcgan_mnist.h5").mkdir()
     with pytest.raises(UserError, match="there is a folder of that name"):
         check_writable(tmp_path / "dcgan_mnist.h5")
-
-
-def test_remove_partials(tmp_path):
-    stays = [".bashrc", "dcgan_mnist.h5", "notes.partial"]
-    for name in [*stays, ".00500.png.partial"]:
-        (tmp_path / name).touch()
-    remove_partials(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(stays)
-
-
-def test_no_file_is_replaced_by_surprise(tmp_path):
-    file = tmp_path / "00000.png"
-    refuse_to_replace(file, "--output")
-    assert free_file(file) == file
-    file.touch()
-    assert free_file(file) == tmp_path / "00000-1.png"
-    (tmp_path / "00000-1.json").touch()
-    assert free_file(file, ".json") == tmp_path / "00000-2.png"
-    with pytest.raises(UserError, match=r"--output: .*00000.png is there already.*--overwrite"):
-        refuse_to_replace(file, "--output")

@@ -40,9 +40,11 @@ def test_large_images_are_not_shrunk():
     assert image_grid(np.zeros((4, 256, 256, 1))).shape == (2 * 262 + 6, 2 * 262 + 6)
 
 
-def test_pictures_are_not_shown_to_a_pipe():
-    assert resolve_show(None) is False
-    assert resolve_show(False) is False
+def test_pictures_are_not_shown_to_a_pipe(capsys, monkeypatch):
+    """By themselves, where there is a display."""
+    registry = "common.images.backend_registry.list_builtin"
+    monkeypatch.setattr(registry, lambda _: [plt.get_backend().lower()])
+    assert [resolve_show(show) for show in (None, False, True)] == [False, False, True]
 
 
 @pytest.mark.parametrize("backend", ["", "TkAgg"])

@@ -75,6 +75,10 @@ def test_any_number_in_a_near_square(count, columns):
     assert found.columns == columns
 
 
+def test_random_digits():
+    assert set(chosen(count=100).noise_class) == set(range(10))
+
+
 def ends(rng, count=200):
     return rng.uniform(-1, 1, (2, count, 100)).astype(np.float32)
 

@@ -113,7 +113,8 @@ EVALUATED = ("--evaluate-interval=15", "--log-interval=1")
         *(
             pytest.param(name, EVALUATED, moments, marks=pytest.mark.slow)
             for name, moments in (
-                ("dcgan_mnist", ["Model", "9: ", "half", "33: "]),
+                # between an evaluation and the checkpoint that holds it, after 18 steps
+                ("dcgan_mnist", ["Model", "after 15 steps", "half", "33: "]),
                 ("cgan_mnist", ["20: ", "half", "generator"]),
             )
         ),
@@ -122,7 +123,7 @@ EVALUATED = ("--evaluate-interval=15", "--log-interval=1")
 def test_kill_9(uninterrupted, name, flags, moments):
     """Before the first step, in the middle of one, and while a file is written.
 
-    With evaluations, of which the best generator remains.
+    With evaluations, which are made again; the best generator remains.
     """
     expected = uninterrupted(name, *flags)
     assert (expected / name / "best.h5").exists() == (flags == EVALUATED)
@@ -352,16 +353,25 @@ def test_a_reader_that_ends(uninterrupted):
     assert_same_run(folder, expected, "dcgan_mnist")
 
 
-def test_a_file_that_cannot_grow(uninterrupted):
+@pytest.mark.parametrize(
+    ("flag", "file"),
+    [
+        ("--checkpoint-interval=6", "dcgan_mnist/checkpoints/00006.npz"),
+        ("--save-interval=2", "dcgan_mnist.h5"),
+    ],
+)
+def test_a_file_that_cannot_grow(uninterrupted, flag, file):
     """A limit on the size of files makes the kernel itself fail a write in the middle."""
-    folder = uninterrupted("dcgan_mnist", *QUICK).parent / "limited"
-    status, _, err = run(folder, limited, 10**6, *FLAGS)
+    folder = uninterrupted("dcgan_mnist", *QUICK).parent / f"limited{flag}"
+    folder.mkdir()
+    (folder / "dcgan_mnist.h5").write_text("that of an earlier run")
+    flags = (*FLAGS, "--checkpoint-interval=60", "--overwrite", flag)
+    status, _, err = run(folder, limited, 10**6, *flags)
     assert status == 2
-    line = "cannot write dcgan_mnist/checkpoints/00006.npz: File too large"
-    assert err == f"dcgan_mnist.py: error: {line}\n"
+    assert err == f"dcgan_mnist.py: error: cannot write {file}: File too large\n"
+    assert (folder / "dcgan_mnist.h5").read_text() == "that of an earlier run"
     files = {file.name for file in folder.rglob("*") if file.is_file()}
-    assert files == {"config.json", "lock"}
-    assert_whole(folder)
+    assert files - {"00002.png"} == {"config.json", "lock", "dcgan_mnist.h5"}
 
 
 @pytest.mark.parametrize(
