@@ -413,6 +413,19 @@ def test_a_range_that_fits_no_rule_is_refused(tmp_path, greatest):
         assert re.search(rf"u?int\d\d from {greatest} to {greatest}, expected", message)
 
 
+def test_reading_is_shown(pictures, capsys, monkeypatch):
+    """By a line, and on a terminal by a bar, which has to end also where pictures are refused."""
+    images, _ = load_images(pictures)
+    assert capsys.readouterr().out.rstrip().endswith(f"{pictures}: reading 40 pictures")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, as Rich sees it
+    monkeypatch.setenv("TERM", "xterm")
+    save(pictures / "fish" / "1.png", images[0, :4, :4])
+    assert "several sizes, 8 x 8 and 4 x 4" in refusal(pictures)
+    shutil.rmtree(pictures / "fish")
+    np.testing.assert_array_equal(load_images(pictures)[0], images)
+    assert re.search("(?s)reading 40 pictures\n.*100%", capsys.readouterr().out)
+
+
 def test_pictures_of_other_sizes_and_colours(tmp_path, capsys):
     """Resized only if asked to; what is cropped, red and black, leaves no trace in the rest."""
     for i, colour in enumerate([(255, 0, 0), (0, 0, 0)]):

@@ -156,6 +156,7 @@ def test_a_bar_on_a_terminal(data, tmp_path):
     [
         (80, "215 ms/step, 1:11:40 left, D 0.556 73% A 1.062 29%"),
         (78, "215 ms/step, 1:11:40 left, D 0.556 A 1.062"),
+        (60, "215 ms/step, 1:11:40 left"),
         (40, ""),
     ],
 )
