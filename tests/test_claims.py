@@ -245,7 +245,7 @@ def test_all_go_on_where_they_were_killed(data, tmp_path):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # no training has it any more
     command = spawn(tmp_path, claims.main, flags)
     wait_until((folder / "checkpoints" / "00500.npz").exists)
-    command.kill()
+    command.send_signal(signal.SIGKILL)
     command.wait()
     with (runs / "lock").open() as lock:
         with pytest.raises(BlockingIOError):  # the training still has it
