@@ -15,6 +15,7 @@ def test_adversarial_is_d_of_g(gan, rng):
     noise = rng.uniform(-1, 1, (6, 100)).astype(np.float32)
     images = np.array(generator([noise, *labels]))
     np.testing.assert_array_equal(adversarial([noise, *labels]), discriminator([images, *labels]))
+    assert not discriminator.trainable_weights  # as the listing has it, until D's own turn
 
 
 def test_the_label_reaches_both_networks(gan, rng):
