@@ -19,6 +19,7 @@ import dcgan_mnist
 from common import device
 from common.cli import CommandParser
 from conftest import ENVIRONMENT, ROOT
+from processes import HANG_SECONDS
 
 IMPORT = "from common import device; import os, keras; device.tf.constant(1) + 1; "
 
@@ -30,7 +31,7 @@ def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProce
         env=ENVIRONMENT | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
     )
 
 
@@ -120,7 +121,7 @@ def test_without_tensorflow():
     assert line.startswith("dcgan_mnist.py: error: TensorFlow is not installed in this Python: ")
 
 
-def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
+def test_the_process_stays_as_it_was(tmp_path, data, capsys):
     """A notebook may call `main`, also in a thread; --quiet is quiet there."""
 
     def state():
@@ -128,8 +129,7 @@ def test_the_process_stays_as_it_was(tmp_path, small_data, capsys):
         return sys.stdout, sigint, list(warnings.filters), dict(os.environ)
 
     before = state()
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    flags = [f"--data={tmp_path / 'set.npz'}", "--train-steps=2", "--batch-size=4", "--quiet"]
+    flags = [f"--data={data}", "--train-steps=2", "--batch-size=4", "--quiet"]
     ends = []
 
     def train(name, *more):

@@ -76,14 +76,12 @@ def assert_shows_the_run(events: EventAccumulator, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def interrupted(tmp_path_factory):
+def interrupted(data):
     """The folder of a run that was stopped, was killed and went on each time; and its readers.
 
     One reader has followed the run from its first steps, as a TensorBoard that is open.
     """
-    folder = tmp_path_factory.mktemp("runs")
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
-    np.savez(folder / "set.npz", x_train=pixels, y_train=np.arange(40) % 10)
+    folder = data.parent
 
     def stopped(after, number, *flags):
         process = spawn(folder, "cgan_mnist", "--log-interval=1", *flags)
@@ -163,12 +161,11 @@ def test_evaluations_and_steps_to_be_taken_again(gan, small_data, rng, tmp_path)
     assert sorted(images(reader(tmp_path))) == [2, 4]
 
 
-def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, small_data, capsys, monkeypatch):
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
+def test_a_folder_that_cannot_be_written_costs_a_line(tmp_path, data, capsys, monkeypatch):
     monkeypatch.setattr(tensorboard, "EVENTS", "missing/file.")
     flags = ["--batch-size=4", "--train-steps=2", "--tensorboard", f"--outdir={tmp_path}"]
     with pytest.raises(SystemExit) as stopped:
-        cgan_mnist.main([f"--data={tmp_path / 'set.npz'}", *flags])
+        cgan_mnist.main([f"--data={data}", *flags])
     assert stopped.value.code == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1

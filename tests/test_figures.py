@@ -101,9 +101,8 @@ def test_the_evolution_doubles_from_grid_to_grid(rng, tmp_path):
     assert shown == [500, 1000, 2500, 5000, 10000, 20000, 40000]
 
 
-def test_figures_from_the_folder_alone_are_the_runs_own(tmp_path, small_data, capsys):
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
-    run = [f"--outdir={tmp_path}", f"--data={tmp_path / 'set.npz'}", "--batch-size=4"]
+def test_figures_from_the_folder_alone_are_the_runs_own(tmp_path, data, capsys):
+    run = [f"--outdir={tmp_path}", f"--data={data}", "--batch-size=4"]
     dcgan_mnist.main([*run, "--train-steps=5", "--save-interval=2"])
     folder = tmp_path / "dcgan_mnist"
     drawn = ["losses.png", "evolution.png", "evolution.gif"]

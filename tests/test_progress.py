@@ -68,14 +68,6 @@ def test_a_line_at_each_interval(capsys, already, interval, expected):
     assert [int(line.split(":")[0]) for line in lines] == expected
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    file = tmp_path_factory.mktemp("data") / "set.npz"
-    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
-    np.savez(file, x_train=images, y_train=np.arange(40) % 10)
-    return file
-
-
 def flags(data, *more):
     return [
         *(f"--data={data}", "--train-steps=60", "--batch-size=4", "--seed=2", "--save-interval=25"),

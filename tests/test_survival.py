@@ -46,20 +46,15 @@ def slowly(*arguments):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(data, small_data):
     """The folder of a program's run that nothing happened to."""
-    folder = tmp_path_factory.mktemp("runs")
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(0, 256, (140, 8, 8), np.uint8), np.arange(140) % 10
-    train = {"x_train": images[:40], "y_train": labels[:40]}
-    np.savez(folder / "set.npz", **train, x_test=images[40:], y_test=labels[40:])
     done = {}
 
     def of(name, *flags):
         if (name, flags) not in done:
-            done[name, flags] = folder / f"{name}-{len(done)}"
+            done[name, flags] = data.parent / f"{name}-{len(done)}"
             if any("--evaluate-interval" in flag for flag in flags):
-                give_classifier(done[name, flags], images[:40], labels[:40])
+                give_classifier(done[name, flags], *small_data)
             status, out, err = run(done[name, flags], name, *FLAGS, *flags)
             assert (status, without_the_warning(err)) == (0, "")
             assert re.match(r"(best )?generator: ", out.splitlines()[-1])
@@ -190,9 +185,8 @@ def test_a_finished_run_may_grow(uninterrupted):
 
 
 @pytest.fixture
-def run_here(tmp_path, small_data, capsys):
+def run_here(tmp_path, data, capsys):
     """Runs the DCGAN's program in this process; gives exit status and what it says."""
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
 
     def run(*flags):
         status = 0
@@ -205,7 +199,7 @@ def run_here(tmp_path, small_data, capsys):
         return status, out, err
 
     run.folder = tmp_path / "runs"
-    run.flags = (f"--data={tmp_path / 'set.npz'}", "--batch-size=4", "--seed=2")
+    run.flags = (f"--data={data}", "--batch-size=4", "--seed=2")
     return run
 
 
@@ -378,11 +372,10 @@ def test_a_file_that_cannot_grow(uninterrupted, flag, file):
     ("program", "saves"),
     [(dcgan_mnist, "--checkpoint-interval=1"), (cgan_mnist, "--save-interval=1")],
 )
-def test_divergence(program, saves, monkeypatch, tmp_path, small_data, capsys):
+def test_divergence(program, saves, monkeypatch, tmp_path, data, capsys):
     """The learning rate becomes one at which no GAN can last."""
-    np.savez(tmp_path / "set.npz", x_train=small_data[0], y_train=small_data[1])
     name = program.PROGRAM.name
-    flags = [f"--data={tmp_path / 'set.npz'}", f"--outdir={tmp_path}", "--no-show"]
+    flags = [f"--data={data}", f"--outdir={tmp_path}", "--no-show"]
     program.main([*flags, "--batch-size=4", "--seed=0", "--train-steps=2"])
     kept = {path: path.read_bytes() for path in (tmp_path / name / "checkpoints").iterdir()}
     generator = (tmp_path / f"{name}.h5").read_bytes()

@@ -71,15 +71,10 @@ def program(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(program, tmp_path_factory):
+def folder(program, data, tmp_path_factory):
     """Where it has trained four steps in two goes."""
     folder = tmp_path_factory.mktemp("runs")
-    rng = np.random.default_rng(0)
-    parts = {"x_train": 200, "x_test": 120}
-    images = {name: rng.integers(0, 256, (count, 8, 8), np.uint8) for name, count in parts.items()}
-    labels = {"y_train": np.arange(200) % 10, "y_test": np.arange(120) % 10}
-    np.savez(folder / "set.npz", **images, **labels)
-    flags = [f"--data={folder / 'set.npz'}", "--batch-size=4", "--seed=1", "--save-interval=2"]
+    flags = [f"--data={data}", "--batch-size=4", "--seed=1", "--save-interval=2"]
     program.main([*flags, f"--outdir={folder}", "--train-steps=2"])
     program.main(["--resume", f"--outdir={folder}", "--train-steps=4"])
     return folder
@@ -113,7 +108,7 @@ def test_its_pictures_are_its_generators_images(program, folder):
     np.testing.assert_allclose(generate(generator, [noise]), expected, atol=1e-6)
 
 
-def test_it_samples_evaluates_and_exports(program, folder, capsys):
+def test_it_samples_evaluates_and_exports(program, folder, data, capsys):
     file = str(folder / f"{program.__name__}.h5")
     common = ["-g", file, "--seed=1", f"--outdir={folder}"]
     program.main([*common, "--samples=9"])
@@ -123,7 +118,7 @@ def test_it_samples_evaluates_and_exports(program, folder, capsys):
         assert archive["images"].shape == (30, 8, 8, 1)
         assert 0 <= archive["images"].min() <= archive["images"].max() <= 1
     (folder / "walk.npz").unlink()
-    program.main([*common, "--evaluate", "--samples=100", f"--data={folder / 'set.npz'}"])
+    program.main([*common, "--evaluate", "--samples=100", f"--data={data}"])
     report = json.loads((folder / "test_outputs" / "evaluation.json").read_text())
     assert np.isfinite(report["generated"]["frechet_distance"])
     # a page knows no blocks
