@@ -83,7 +83,9 @@ def main() -> None:
                 health.on_steps(TRAIN_STEPS, {})
 
         def new_evaluator() -> Evaluator:
-            return make_evaluator(step.generator, load_dataset(), folder.path)
+            return make_evaluator(
+                step.generator, load_dataset(), load_dataset(part="test"), folder.path
+            )
 
         keep_best = KeepBest(
             *(state, new_evaluator(), folder.best, EVALUATE_INTERVAL),

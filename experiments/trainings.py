@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from common.data.dataset import load_dataset
 from common.errors import DIVERGED, UserError, diverged
 from common.evaluation.evaluate import Evaluator, make_evaluator
 from common.evaluation.metrics import prdc
@@ -63,8 +64,9 @@ class EvaluateStages(StepCallback):
         Raises:
             UserError: As `make_evaluator`.
         """
-        run = self.run
-        self.evaluator = make_evaluator(self.generator, run.data, run.options.outdir)
+        run, options = self.run, self.run.options
+        test = load_dataset(options.data, "test", options.image_size)
+        self.evaluator = make_evaluator(self.generator, run.data, test, options.outdir)
 
     def acts_after(self, steps: int) -> bool:
         """After the steps of `STAGES`, and at the end."""

@@ -31,7 +31,6 @@ class DataSet:
         labels: Their classes, int64 of shape (N,), from 0; None if there are none.
         names: The names of the classes; empty if they are called 0, 1, 2 and so on.
         has_test: Whether there is a test part with labels.
-        resized_to: The side that images were cropped and resized to; None if they were not.
     """
 
     path: Path
@@ -39,7 +38,6 @@ class DataSet:
     labels: np.ndarray | None
     names: list[str]
     has_test: bool
-    resized_to: int | None
 
     @property
     def image_size(self) -> int:
@@ -106,12 +104,12 @@ def load_dataset(
     except UserError:
         if needs_labels:
             raise
-        return DataSet(path, images, None, [], has_test, image_size)
+        return DataSet(path, images, None, [], has_test)
     if part == "train" and needs_labels and names:
         table = [f"{i} is {name}" for i, name in enumerate(names)]
         shown = ", ".join(table if len(table) <= 30 else [*table[:28], "...", table[-1]])
         print(f"{path}: {len(table)} classes, numbered from 0 in their order: {shown}", flush=True)
-    return DataSet(path, images, numbers, names, has_test, image_size)
+    return DataSet(path, images, numbers, names, has_test)
 
 
 def load_data(

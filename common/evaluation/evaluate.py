@@ -45,15 +45,13 @@ def evaluate_generator(generator: keras.Model, options: Options) -> None:
     check_writable(file)
     show = resolve_show(options.show)
     data = load_dataset(options.data, "train", options.image_size)
+    test = load_dataset(options.data, "test", options.image_size)
     print(data, flush=True)
-    evaluator = make_evaluator(generator, data, options.outdir)
-    seed_everything(options.seed)
-    rng = np.random.default_rng(options.seed)
+    evaluator = make_evaluator(generator, data, test, options.outdir)
+    rng = seed_everything(options.seed)
     inputs = LatentSampler.of(generator).draw_in_turn(rng, options.samples or SAMPLES)
-    images = generate(generator, inputs)
-    metrics, pairs, distances = evaluate(
-        evaluator, data.images, images, labels_of(inputs), options.seed
-    )
+    images, requested = generate(generator, inputs), labels_of(inputs)
+    metrics, pairs, distances = evaluate(evaluator, data.images, images, requested, options.seed)
     report = {
         "generator": str(options.generator),
         "data": options.data_name,
@@ -123,10 +121,12 @@ class Evaluator:
 
 
 def make_evaluator(
-    generator: keras.Model, data: DataSet, outdir: Path, may_train: bool = True
+    generator: keras.Model, data: DataSet, test: DataSet, outdir: Path, may_train: bool = True
 ) -> Evaluator:
-    """The evaluator of a data set for a generator; other arguments are `classifier_for`'s."""
-    test = load_dataset(data.path, "test", data.resized_to)
+    """The evaluator of the two parts of a data set for a generator.
+
+    Other arguments are those of `classifier_for`.
+    """
     assert test.labels is not None
     drawn = generator.outputs[0].shape[1]
     for part, size in {"training": data.image_size, "test": test.image_size}.items():
@@ -173,8 +173,7 @@ def evaluate(
     """
     count = min(len(images), len(train_images))
     chosen = np.random.default_rng(seed).permutation(len(train_images))[:count]
-    features, predicted = evaluator.classifier.predict(images)
-    train_features, train_predicted = evaluator.classifier.predict(scaled(train_images[chosen]))
+    everything = scaled(train_images)
     report: dict[str, Any] = {
         "samples": len(images),
         "test_images": len(evaluator.images),
@@ -182,17 +181,18 @@ def evaluate(
         "classifier_accuracy": evaluator.accuracy,
         "warning": evaluator.warning,
         "k": K,
-        "generated": evaluator.metrics(features, predicted, requested)
-        | prdc(evaluator.features, features),
-        "training": evaluator.metrics(train_features, train_predicted)
-        | prdc(evaluator.features, train_features),
     }
-    if requested is not None:
-        matrix = np.zeros((evaluator.classifier.num_labels,) * 2, int)
-        np.add.at(matrix, (requested, predicted), 1)
-        report["confusion_matrix"] = matrix.tolist()  # rows: requested, columns: predicted
-        report["digit_accuracy_of_each"] = (np.diag(matrix) / matrix.sum(axis=1).clip(1)).tolist()
-    everything = scaled(train_images)
+    compared = {"generated": (images, requested), "training": (everything[chosen], None)}
+    for name, (x, labels) in compared.items():
+        features, predicted = evaluator.classifier.predict(x)
+        report[name] = evaluator.metrics(features, predicted, labels)
+        report[name] |= prdc(evaluator.features, features)
+        if labels is not None:
+            matrix = np.zeros((evaluator.classifier.num_labels,) * 2, int)
+            np.add.at(matrix, (labels, predicted), 1)
+            report["confusion_matrix"] = matrix.tolist()  # rows: requested, columns: predicted
+            of_each = np.diag(matrix) / matrix.sum(axis=1).clip(1)
+            report["digit_accuracy_of_each"] = of_each.tolist()
     indexes, distances = nearest(images[:SAMPLES_FOR_NEAREST], everything)
     _, test_distances = nearest(evaluator.images[:SAMPLES_FOR_NEAREST], everything)
     report["nearest_training_image"] = {

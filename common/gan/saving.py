@@ -85,11 +85,11 @@ def load_generator(path: Path, build: BuildGenerator) -> keras.Model:
     if stored.inputs and sorted(inputs) != sorted(stored.inputs):
         raise _refused(path, f"inputs of {inputs} values expected, {stored.inputs} found")
     own, last = _last_activation(generator.get_config()), stored.activation
-    if last not in (own, None):
-        if {own, last} != {"sigmoid", "tanh"}:
-            raise _refused(path, f"{own} as the last activation expected, {last} found")
-        last_layer(generator).activation = keras.activations.get(last)
+    if last not in (own, None) and {own, last} != {"sigmoid", "tanh"}:
+        raise _refused(path, f"{own} as the last activation expected, {last} found")
     _load_weights(generator, stored, path)
+    if last is not None:
+        last_layer(generator).activation = keras.activations.get(last)
     generator.class_names = stored.names
     return generator
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from common.data.dataset import DataSet, load_dataset
+from common.data.dataset import load_dataset
 from common.device import prepare_device, print_faster_flags, seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
@@ -31,44 +31,50 @@ def start_run(
     that it was started with. A GAN without labels does not need those of a data set, either.
     """
     with folder.locked() if workers.is_chief else nullcontext():
+        expected = ""  # of a new run any data
         if workers.is_chief:
-            options, data = _begun(folder, options, needs_labels)
-            message = {"flags": options.of_the_run(), "data_sha256": data.sha256}
-            workers.from_chief(json.dumps(message | {"resume": options.resume}).encode())
-        else:
-            options, data = _following(json.loads(workers.from_chief(b"")), options, needs_labels)
+            options, expected = _begun(folder, options)
+        message = {"flags": options.of_the_run(), "resume": options.resume}
+        message = json.loads(workers.from_chief(json.dumps(message).encode()))
+        if not workers.is_chief:
+            options = _following(message, options)
+        data = load_dataset(options.data, "train", options.image_size, needs_labels)
+        if expected not in ("", data.sha256):
+            raise UserError(
+                f"argument --data: {options.data} is not what the run in {folder} was started "
+                "with: give that, or another --outdir"
+            )
+        if data.sha256 != workers.from_chief(data.sha256.encode()).decode():
+            raise UserError(
+                f"argument --data: {options.data} is not the data set that the chief trains on: "
+                "give all workers the same"
+            )
         print(data, flush=True)
+        if options.evaluate_interval is None:
+            interval = EVALUATE_INTERVAL if data.has_test and ships_for(data.sha256) else 0
+            options = dataclasses.replace(options, evaluate_interval=interval)
         prepare_device(options.precision, options.xla, options.batch_size)
         if not options.resume and not options.given.keys() & {"engine", "precision", "strategy"}:
             print_faster_flags()
         yield Run(folder, options, workers, data, seed_everything(options.seed))
 
 
-def _begun(folder: RunFolder, options: Options, needs_labels: bool) -> tuple[Options, DataSet]:
-    """The options and the data of a new run, or of the one to resume."""
-    config: dict[str, Any] = {}
-    if options.resume:
-        flags, config = read_config(folder)
-        options = options.completed_by(flags)
-        _check_resumable(folder, options, flags)
-        _note_changes(config)
-        if "data" not in options.given and not options.data.exists():
-            raise UserError(
-                f"argument --data: {options.data}, with which the run in {folder} was started, "
-                "does not exist: give --data and the path of the same data here"
-            )
-    elif not options.overwrite:
-        folder.refuse_to_overwrite()
-    data = load_dataset(options.data, "train", options.image_size, needs_labels)
-    if config and config["data_sha256"] != data.sha256:
+def _begun(folder: RunFolder, options: Options) -> tuple[Options, str]:
+    """The options of a new run, or of the one to resume and the SHA-256 sum of its data."""
+    if not options.resume:
+        if not options.overwrite:
+            folder.refuse_to_overwrite()
+        return options, ""
+    flags, config = read_config(folder)
+    options = options.completed_by(flags)
+    _check_resumable(folder, options, flags)
+    _note_changes(config)
+    if "data" not in options.given and not options.data.exists():
         raise UserError(
-            f"argument --data: {options.data} is not what the run in {folder} was started with: "
-            "give that, or another --outdir"
+            f"argument --data: {options.data}, with which the run in {folder} was started, "
+            "does not exist: give --data and the path of the same data here"
         )
-    if options.evaluate_interval is None:
-        interval = EVALUATE_INTERVAL if data.has_test and ships_for(data.sha256) else 0
-        options = dataclasses.replace(options, evaluate_interval=interval)
-    return options, data
+    return options, config["data_sha256"]
 
 
 def _check_resumable(folder: RunFolder, options: Options, flags: dict[str, Any]) -> None:
@@ -111,23 +117,12 @@ def _note_changes(config: dict[str, Any]) -> None:
         )
 
 
-def _following(
-    message: dict[str, Any], options: Options, needs_labels: bool
-) -> tuple[Options, DataSet]:
-    """The same for a worker that is not the chief: the chief's, except where its data is."""
+def _following(message: dict[str, Any], options: Options) -> Options:
+    """The options of a worker that is not the chief: the chief's, except where its data is."""
     flags, resume = restored_flags(message["flags"]), message["resume"]
     if resume != options.resume:
         does = "resumes its run" if resume else "starts a new run"
         print(f"the chief {does}, and so does this worker", file=sys.stderr)
-    path = flags["data"]
-    if "data" in options.given or not path.exists():
-        path = options.data
-    data = load_dataset(path, "train", flags["image_size"], needs_labels)
-    if data.sha256 != message["data_sha256"]:
-        raise UserError(
-            f"argument --data: {path} is not the data set that the chief trains on: give all "
-            "workers the same"
-        )
     own = {name: value for name, value in options.given.items() if not FLAGS[name].stored}
     for name, value in options.given.items():
         if name not in own and name != "data" and value != flags[name]:
@@ -136,5 +131,8 @@ def _following(
                 f"{flags[name]}: so does this worker",
                 file=sys.stderr,
             )
+    path = flags["data"]
+    if "data" in options.given or not path.exists():
+        path = options.data
     given = own | {"data": path, "resume": resume}
-    return dataclasses.replace(options, given=given).completed_by(flags), data
+    return dataclasses.replace(options, given=given).completed_by(flags)

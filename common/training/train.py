@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from common.cli import command
+from common.data.dataset import load_dataset
 from common.device import cpu_memory
 from common.errors import UserError
 from common.evaluation.evaluate import make_evaluator
@@ -169,7 +170,8 @@ def _keep_best(state: TrainingState, run: Run) -> list[KeepBest]:
         )
     # other workers do not wait for as long as a classifier takes to train
     may_train = options.strategy != "multiworker"
-    evaluator = make_evaluator(state.step.generator, run.data, options.outdir, may_train)
+    test = load_dataset(options.data, "test", options.image_size)
+    evaluator = make_evaluator(state.step.generator, run.data, test, options.outdir, may_train)
     if evaluator.warning:
         print(f"warning: {evaluator.warning}", file=sys.stderr)
     return [KeepBest(state, evaluator, run.folder.best, options.evaluate_interval, options.seed)]
