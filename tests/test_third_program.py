@@ -13,7 +13,7 @@ import cgan_mnist
 import dcgan_mnist
 from common.gan.batches import generate
 from common.gan.saving import load_generator, save_generator
-from conftest import ROOT, contents
+from conftest import ROOT, contents, give_classifier
 
 SOURCE = (ROOT / "dcgan_mnist.py").read_text()
 END_OF_GENERATOR = """x = Activation("{}")(x)
@@ -71,9 +71,10 @@ def program(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(program, data, tmp_path_factory):
+def folder(program, data, small_data, tmp_path_factory):
     """Where it has trained four steps in two goes."""
     folder = tmp_path_factory.mktemp("runs")
+    give_classifier(folder, *small_data)
     flags = [f"--data={data}", "--batch-size=4", "--seed=1", "--save-interval=2"]
     program.main([*flags, f"--outdir={folder}", "--train-steps=2"])
     program.main(["--resume", f"--outdir={folder}", "--train-steps=4"])
