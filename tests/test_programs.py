@@ -155,8 +155,9 @@ def test_a_missing_package_is_named_where_it_is_needed(tmp_path, bare, package, 
 
 
 @pytest.mark.slow
-def test_resuming_and_drawing_need_no_other_package(tmp_path, bare):
-    for flags in (["--train-steps=2"], ["--resume", "--train-steps=3"], ["-g", "dcgan_mnist.h5"]):
+def test_resuming_and_drawing_need_no_other_package(tmp_path, data, bare):
+    train, resume = [f"--data={data}", "--train-steps=2"], ["--resume", "--train-steps=3"]
+    for flags in (train, resume, ["-g", "dcgan_mnist.h5"]):
         done = run_from_a_shell(tmp_path, "dcgan_mnist", *flags, **bare)
         assert (done.returncode, done.stderr) == (0, "")
     walk = ["-g", "dcgan_mnist.h5", "--interpolate", "--output=walk.gif"]
