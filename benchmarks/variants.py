@@ -81,7 +81,7 @@ def project_step(
     device.tf.config.experimental.enable_tensor_float_32_execution(tf32)
     images, batch_size = _images(small)
     options = Options(batch_size=batch_size, engine=engine, precision=precision, xla=xla)
-    device.prepare_device(precision, xla, batch_size)
+    device.check_device(precision, xla, batch_size)
     rng = device.seed_everything(0)
     generator, discriminator = networks(images.shape[1])
     if small:

@@ -12,11 +12,11 @@ from typing import Any, ClassVar, NoReturn
 from common.errors import UserError
 from common.options import FLAGS, ON_OFF, SWITCH
 
-# What other programs call these flags, where the names are not alike.
+# What other programs call these flags; `get_close_matches` does not find them.
 _SYNONYMS = {
     **dict.fromkeys(("--epochs", "--steps", "--iterations"), "--train-steps"),
     **dict.fromkeys(("--model", "--weights", "--load"), "--generator"),
-    **dict.fromkeys(("--class", "--label", "--labels"), "--digit"),
+    **dict.fromkeys(("-d", "--class", "--label", "--labels"), "--digit"),
 }
 
 
@@ -69,13 +69,14 @@ class CommandParser(argparse.ArgumentParser):
     def _advice(self, unknown: str) -> str:
         """What the user may have meant."""
         name = unknown.split("=")[0].replace("_", "-")
+        name = _SYNONYMS.get(name, name)
         if not unknown.startswith("-"):
             return "a generator is given as --generator FILE, a data set as --data PATH"
-        declared = FLAGS.get(name[2:].replace("-", "_"))
-        if declared and declared.conditional:
-            return "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"
         known = [flag for flag in self._option_string_actions if flag.startswith("--")]
-        near = _SYNONYMS.get(name) or next(iter(get_close_matches(name, known, 1)), None)
+        declared = FLAGS.get(name[2:].replace("-", "_"))
+        if declared and declared.conditional and name not in known:
+            return "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"
+        near = next(iter(get_close_matches(name, known, 1)), None)
         return f"did you mean {near}?" if near in known else "--help lists what there is"
 
     def error(self, message: str) -> NoReturn:
@@ -87,7 +88,7 @@ class CommandParser(argparse.ArgumentParser):
         """Turns errors that the user can fix into such a line; bugs keep their traceback."""
         import tensorflow as tf  # slow; a program that runs something has loaded it
 
-        from common.device import failure
+        from common.device import gpu_failure
 
         try:
             yield
@@ -107,10 +108,9 @@ class CommandParser(argparse.ArgumentParser):
                 "message, and start all workers again with --resume"
             )
         except tf.errors.OpError as error:
-            of_the_gpu = failure(error)
-            if of_the_gpu is None:
-                raise
-            self.error(of_the_gpu)
+            if advice := gpu_failure(error):
+                self.error(advice)
+            raise
         except KeyboardInterrupt:
             self.exit(130, f"{self.prog}: interrupted\n")
 

@@ -74,7 +74,7 @@ keras.config.set_epsilon(1e-7)
 keras.config.set_image_data_format("channels_last")
 
 
-def prepare_device(precision: str, xla: bool, batch_size: int) -> None:
+def check_device(precision: str, xla: bool, batch_size: int) -> None:
     """Checks that the device can do what a training needs, and prints a line that names it."""
     gpu = _gpu_details()
     if precision == "float16" and gpu is None:
@@ -135,7 +135,7 @@ def device_name() -> str:
 def cpu_memory() -> int:
     """The bytes of memory of this machine; 0 where it is not known, or TensorFlow uses a GPU.
 
-    On a GPU it says that memory is short. On a CPU it is killed, or ends in a segmentation fault.
+    On a GPU TensorFlow raises a ResourceExhaustedError; on a CPU the process is killed, or crashes.
     """
     if _gpu_details() is not None or not hasattr(os, "sysconf"):
         return 0
@@ -249,7 +249,7 @@ def _is_found(library: str) -> bool:
         return any(Path(tf.__file__).parent.parent.glob(f"nvidia/*/lib/{library}"))
 
 
-def failure(error: tf.errors.OpError) -> str | None:
+def gpu_failure(error: tf.errors.OpError) -> str | None:
     """What to do about an error of the GPU's libraries, in one line; None if it is another one."""
     said = re.search(r"[^\n]*(DNN|CUDA|BLAS)[^\n]*", str(error))
     if said is None or not tf.config.list_physical_devices("GPU"):

@@ -7,7 +7,7 @@ ends the program with status 2.
 
 # How many characters of a value a message quotes at most.
 MAX_QUOTED = 200
-# How the error begins that ends a run of NaN.
+# The first words of the error that ends a run with NaN.
 DIVERGED = "training has diverged"
 
 

@@ -49,7 +49,7 @@ def partial_of(path: Path) -> Path:
 
 def remove_partials(folder: Path) -> None:
     """Removes what a killed process has left half written in a folder that is locked."""
-    for partial in folder.glob(partial_of(Path("*")).name):
+    for partial in filter(Path.is_file, folder.glob(partial_of(Path("*")).name)):
         partial.unlink()
 
 
@@ -131,7 +131,8 @@ def writing(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"cannot write {path}: {error.filename} is not a folder") from error
+        what = error.filename2 or error.filename
+        raise UserError(f"cannot write {path}: {what} is not a folder") from error
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -14,8 +14,8 @@ from PIL import Image
 from common.errors import UserError, first_line
 from common.files import kind_of, write_file
 
-# Images are about this many pixels wide, with white between them, as long as the picture is no
-# wider than a screen; where there are more of them, they are smaller.
+# Images are drawn about this many pixels wide, with white between them, or smaller, so that a grid
+# is no wider than a screen; but never below their own size.
 TILE_PIXELS = 84
 GAP_PIXELS = 6
 SCREEN_PIXELS = 2000

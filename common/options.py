@@ -97,7 +97,7 @@ def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 def side(text: str) -> int:
-    """The type of the side of square images."""
+    """The type of the side of square images: the generator doubles its first feature map twice."""
     number = whole_number(4, math.isqrt(MAX_PIXELS))(text)
     if number % 4:
         raise argparse.ArgumentTypeError(f"{text!r} given, a multiple of 4 expected")
@@ -116,8 +116,8 @@ def file_named(*suffixes: str) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         if not text or kind_of(Path(text)) not in suffixes or Path(text).name in suffixes:
-            names = ", ".join(suffix or "no suffix" for suffix in suffixes)
-            raise argparse.ArgumentTypeError(f"{text!r} given, expected a file named {names}")
+            names = ", ".join(f"NAME{suffix}" for suffix in suffixes)
+            raise argparse.ArgumentTypeError(f"{text!r} given, expected {names}")
         return path(text)
 
     return parse
@@ -126,8 +126,8 @@ def file_named(*suffixes: str) -> Callable[[str], Path]:
 def device_names(text: str) -> list[str]:
     """The type of a list of different devices of one kind."""
     names = text.upper().split(",")
-    kinds = {name.partition(":")[0] for name in names if re.fullmatch(r"[GC]PU:\d{1,3}", name)}
-    if len(kinds) != 1 or len(set(names)) < len(names):
+    of_one_kind = re.fullmatch(r"([GC]PU):\d{1,3}(,\1:\d{1,3})*", text.upper())
+    if not of_one_kind or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(
             f"{text!r} given, names like GPU:0,GPU:1 expected, all of one kind, each once"
         )
@@ -175,7 +175,7 @@ class Options:
         "animation, 30)", nargs="?", const=0)
     output: Path | None = flag(None, file_named(".png", ".pdf", ".svg", ".npz", ".gif"), "FILE",
         SAMPLE,
-        "a picture (.png, .pdf, .svg), the images and labels themselves (.npz), or of "
+        "a picture (.png, .pdf, .svg), the images and labels themselves (.npz), or with "
         "--interpolate an animation (.gif) (default: a .png in test_outputs/)")
     evaluate: bool = flag(False, SWITCH, None, EVALUATE,
         "measure how good the digits are, against the test images of --data")
@@ -184,7 +184,7 @@ class Options:
         "suffix, as a folder with a TensorFlow SavedModel")
     digit: list[str] | None = flag(None, str, "DIGIT", SAMPLE,
         "the digit to draw, or several: 0 1 2, or 2026; with --interpolate, the walk from digit "
-        "to digit; classes of other data have the names they had there (default: random ones)",
+        "to digit; of other data, the names of classes (default: random ones)",
         short="-d", nargs="+", conditional=True)
 
     # training
@@ -323,8 +323,8 @@ def resolve(given: dict[str, Any], program: str, others: dict[str, Any]) -> Opti
         if given.get("engine", "compiled") != "compiled":
             raise UserError(
                 f"argument --engine: {given['engine']} given, and --strategy {values['strategy']} "
-                "needs compiled: several machines cannot share a step that is not one function: "
-                "leave out --engine"
+                "needs compiled: devices can share a step only as one compiled function: leave "
+                "out --engine"
             )
         values["engine"] = "compiled"
     if values.get("seed") is None:

@@ -107,8 +107,9 @@ class Program(CommandParser):
                     draw_figures(folder)
                 return
             if not options.generator.is_file():
+                why = "It is a folder" if options.generator.is_dir() else "No such file"
                 raise UserError(
-                    f"generator {options.generator} cannot be read: No such file: "
+                    f"generator {options.generator} cannot be read: {why}: "
                     f"{self._where_it_may_be(options.generator)}"
                 )
             generator = load_generator(options.generator, build)

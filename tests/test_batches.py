@@ -42,7 +42,7 @@ def test_real_images_are_scaled_per_batch(rng):
     real = RealImages(images, np.arange(256) % 10)
     assert real.images is images
     assert real.num_labels == 10
-    x, y = real.take(real.draw(rng, 5000))
+    x, y = real.take(real.draw_indexes(rng, 5000))
     assert x.shape == (5000, 8, 8, 1)
     assert x.dtype == y.dtype == np.float32
     indexes = np.rint(x[:, 0, 0, 0] * 255).astype(int)

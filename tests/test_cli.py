@@ -115,14 +115,14 @@ def test_figures_are_drawn_from_the_folder_alone(fails):
     assert complaint.startswith("argument --train-steps: has no effect together with --figures: ")
 
 
-@pytest.mark.parametrize("digits", ["5", "2026", "16", "eight", "1.5", "1,2"])
+@pytest.mark.parametrize("digits", ["5", "2026", "16", "eight", "1.5", "1,2", ""])
 def test_digits_outside_the_classes(fails, tmp_path, digits):
     """Of a generator of five classes."""
     file = tmp_path / "cgan_mnist.h5"
     save_generator(cgan_mnist.new_generator(8, 5), file)
     arguments = ("--generator", file, "--digit", "1", digits, "--outdir", tmp_path)
     assert fails(cgan_mnist, *arguments) == (
-        f"argument -d/--digit: {digits} given, expected digits that {file} draws, 0 to 4"
+        f"argument -d/--digit: {digits!r} given, expected digits that {file} draws, 0 to 4"
     )
     assert list(tmp_path.iterdir()) == [file]
 
@@ -135,10 +135,16 @@ def test_digits_outside_the_classes(fails, tmp_path, digits):
         ("--export a.onnx --seed 9", "--seed: has no effect together with --export: leave"),
         (
             "--export a.h5",
-            "--export: 'a.h5' given, expected a file named .html, .keras, .onnx, no suffix",
+            "--export: 'a.h5' given, expected NAME.html, NAME.keras, NAME.onnx, NAME",
         ),
-        ("--output a.jpg", "--output: 'a.jpg' given, expected a file named .png, .pdf, .svg, .npz"),
-        ("--output .png", "--output: '.png' given, expected a file named .png, .pdf, .svg, .npz"),
+        (
+            "--output a.jpg",
+            "--output: 'a.jpg' given, expected NAME.png, NAME.pdf, NAME.svg, NAME.npz",
+        ),
+        (
+            "--output .png",
+            "--output: '.png' given, expected NAME.png, NAME.pdf, NAME.svg, NAME.npz",
+        ),
         ("--show --output a.pdf", "--show: has no effect on a.pdf: leave it out, or name a .png"),
         ("--output a.gif", "--output: a.gif given, an animation, which needs --interpolate: add"),
     ],
@@ -160,7 +166,9 @@ def test_missing_files(fails, program, tmp_path):
         f"did you mean {tmp_path / 'my_gan.h5'}?"
     )
     (tmp_path / "my_gan").mkdir()  # the folder of its run
-    assert fails(program, "-g", tmp_path / "my_gan").endswith(f"mean {tmp_path / 'my_gan.h5'}?")
+    assert fails(program, "-g", tmp_path / "my_gan").endswith(
+        f"It is a folder: did you mean {tmp_path / 'my_gan.h5'}?"
+    )
     assert fails(program, "-g", "elsewhere/x.h5").endswith(f"pretrained/{program.PROGRAM.name}.h5")
     assert "'' given, a file or a folder expected" in fails(program, "--generator=")
 
@@ -174,10 +182,16 @@ def test_missing_files(fails, program, tmp_path):
         ("--zzz", "--help lists what there is"),
         ("dcgan_mnist.h5", "a generator is given as --generator FILE, a data set as --data PATH"),
         ("--digit=8", "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"),
+        ("--label=8", "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"),
+        ("-d", "only a GAN with labels can be asked for a digit, such as cgan_mnist.py"),
     ],
 )
 def test_unknown_arguments(fails, argument, advice):
     assert fails(dcgan_mnist, argument) == f"unrecognized arguments: {argument}: {advice}"
+
+
+def test_another_name_of_a_flag(fails):
+    assert fails(cgan_mnist, "--label=8").endswith("--label=8: did you mean --digit?")
 
 
 def test_the_home_folder(tmp_path, monkeypatch):

@@ -96,6 +96,7 @@ def test_mnist_is_the_original():
         "emnist-letters-train-images-idx3-ubyte.gz",
         "mnist8m-train-patterns-idx3-ubyte",
         "TRAIN-IMAGES",
+        f"latest/{IMAGES}",
     ],
 )
 def test_idx_files_under_all_names(tmp_path, small_data, name):
@@ -107,8 +108,9 @@ def test_idx_files_under_all_names(tmp_path, small_data, name):
     write_idx(tmp_path, test, names)
     assert_same(load_data(tmp_path), small_data)
     assert_same(load_data(tmp_path, "test"), test)
-    # a file stands for its folder
+    # a file stands for its folder, whatever else is there
     if "/" not in name:
+        write(tmp_path / "damaged.gz", b"\x1f\x8b")
         assert_same(load_data(tmp_path / name), small_data)
 
 
@@ -270,6 +272,7 @@ def test_csv_files(tmp_path, small_data, header, name, first):
     assert (loaded.labels is None) == bool(first)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as where no tests run
 def test_csv_files_of_fractions_and_of_something_else(tmp_path, small_data):
     images, labels = small_data
     table = np.column_stack([labels, images.reshape(40, 64) / 255])

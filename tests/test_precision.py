@@ -157,7 +157,7 @@ def test_a_warning_where_the_cpu_has_no_bfloat16(cpu_info, slow, tmp_path, monke
     if cpu_info is not None:
         (tmp_path / "cpuinfo").write_text(cpu_info)
     monkeypatch.setattr(device, "_CPU_INFO", tmp_path / "cpuinfo")
-    device.prepare_device("bfloat16", xla=False, batch_size=64)
+    device.check_device("bfloat16", xla=False, batch_size=64)
     out, err = capsys.readouterr()
     assert out.startswith("running on CPU: ")
     assert err.startswith("warning: bfloat16 will be many times slower") == slow
@@ -182,7 +182,7 @@ def test_tf32_is_named(capability, precision, enabled, said, monkeypatch, capsys
     before = config.experimental.tensor_float_32_execution_enabled()
     config.experimental.enable_tensor_float_32_execution(enabled)
     try:
-        device.prepare_device(precision, xla=False, batch_size=64)
+        device.check_device(precision, xla=False, batch_size=64)
     finally:
         config.experimental.enable_tensor_float_32_execution(before)
     assert capsys.readouterr().out == f"running on A GPU, convolutions in {said}\n"

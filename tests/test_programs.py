@@ -212,7 +212,7 @@ def test_own_data(tmp_path, small_data):
     )
     status, _, err = run(tmp_path, "cgan_mnist", *draw, "square")
     assert status == 2
-    assert "square given, expected a class that cgan_mnist.h5 draws: circle, cross, ½ / 3" in err
+    assert "'square' given, expected a class that cgan_mnist.h5 draws: circle, cross, ½ / 3" in err
 
 
 @pytest.mark.slow

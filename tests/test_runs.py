@@ -234,6 +234,7 @@ def test_what_a_killed_process_left_half_written_is_removed(start, started):
     for name in (".config.json.partial", ".00007.png.partial", "checkpoints/.00007.npz.partial"):
         (started / name).write_text("half")
     (started / "notes.partial").write_text("mine")
+    (started / ".g.keras.partial").mkdir()  # of an export
     start("--resume")
     assert contents(started) == before | {"notes.partial": b"mine"}
 

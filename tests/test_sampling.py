@@ -64,7 +64,7 @@ def test_classes_with_names():
     numbers = ["1", "2", "10"]
     np.testing.assert_array_equal(classes_of(["10", "1"], 3, numbers), [2, 0])
     for text in ("0", "12"):
-        with pytest.raises(UserError, match=f"{text} given, expected a class that .*: 1, 2, 10"):
+        with pytest.raises(UserError, match=f"{text!r} given, expected a class that .*: 1, 2, 10"):
             classes_of([text], 3, numbers)
 
 

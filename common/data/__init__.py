@@ -9,7 +9,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent.parent
 MNIST = PROJECT / "data" / "mnist.npz"
 
-# Sides are a multiple of 4 because the generator doubles the size of its first feature map twice.
+# The largest image has 256 x 256 pixels.
 MAX_PIXELS = 2**16
 # The numbers of classes that labels may have.
 MIN_LABELS, MAX_LABELS = 2, 1000

@@ -7,6 +7,7 @@ import gzip
 import math
 import os
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ _NAMES = {
     "x_test": ("test_images", "test_x"),
     "y_test": ("test_labels", "test_y"),
 }
-# What follows the name of a set in the names of files of one array.
+# The words that end the name of a set in the names of files: "emnist-letters-train-images".
 _WORDS = "train|t10k|test|image|img|pattern|label|idx"
 # The types of values in IDX files, by their codes.
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -79,7 +80,8 @@ def _in_file(path: Path) -> Arrays:
     if path.name.lower().endswith((".csv", ".csv.gz")):
         return _by_columns(path)
     if _kind_of(path):
-        beside = [file for file in sorted(path.parent.iterdir()) if file.is_file()]
+        files = [file for file in sorted(path.parent.iterdir()) if file.is_file()]
+        beside = [file for file in files if re.search(_WORDS, file.name.lower())]
         return _sets(path.parent, [path, *beside])[path]
     with path.open("rb") as file:
         start = file.read(6)
@@ -143,7 +145,7 @@ def _sets(folder: Path, files: list[Path]) -> dict[Path, Arrays]:
         if kind := _kind_of(file):
             parts = [part.lower() for part in file.relative_to(folder).parts]
             begin = "".join(re.split(_WORDS, part)[0] for part in parts)
-            part = "test" if re.search("t10k|test", "/".join(parts)) else "train"
+            part = "test" if re.search("(t10k|test)(?!.*train)", "/".join(parts)) else "train"
             read = partial(_read_numpy if file.suffix == ".npz" else _read_idx, file)
             sets[first.setdefault(begin, file)].setdefault(f"{kind}_{part}", read)
     return sets
@@ -230,10 +232,12 @@ def _read_csv(file: Path) -> np.ndarray:
         numbers = ",".join(map(str, range(first.count(",") + 1)))
         skipped = 1 if first == numbers or re.search(r"[^-+.,e\d\s]", first) else 0
         read = partial(np.loadtxt, file, delimiter=",", skiprows=skipped, encoding="utf-8-sig")
-        try:
+        with suppress(ValueError), warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", DeprecationWarning
+            )  # before NumPy 2 it cuts fractions off
             return read(dtype=np.uint8, ndmin=2)  # eight times as fast
-        except ValueError:
-            return read(dtype=np.float32, ndmin=2)
+        return read(dtype=np.float32, ndmin=2)
 
 
 # Pixels, of arrays and of pictures
@@ -339,7 +343,7 @@ def _parts(root: Path, pictures: list[Path]) -> dict[str, Path]:
     test = next((folders[word] for word in _TEST_FOLDERS if word in folders), root)
     if root not in (train, test):
         return {"train": train, "test": test}
-    # without a test part, pictures of trains may be a class
+    # without a test part, a folder train beside others may be a class: pictures of trains
     return {"train": root if any(file.parent == train for file in pictures) else train}
 
 
@@ -371,7 +375,7 @@ def _range_of(folder: Path, files: list[Path]) -> Range:
 def _read_pictures(
     folder: Path, files: list[Path], image_size: int | None, find: Callable[[], Range]
 ) -> np.ndarray:
-    """Reads pictures in grey: uint8 of shape (N, side, side). `find` gives the `_range_of` all."""
+    """Reads pictures in grey: uint8 of shape (N, side, side). `find` returns their `_range_of`."""
     pixels = np.empty(0, np.uint8)
     notes: Counter[str] = Counter()
     damaged: dict[str, str] = {}
@@ -382,7 +386,7 @@ def _read_pictures(
             try:
                 with Image.open(file) as opened:
                     picture = ImageOps.exif_transpose(opened)
-            except Exception as error:  # which has no type of its own for damaged files
+            except Exception as error:  # Pillow has no type of its own for damaged files
                 damaged[str(file.relative_to(folder))] = first_line(error)
                 continue
             image = _grey(picture, notes, find)

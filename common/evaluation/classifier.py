@@ -86,7 +86,7 @@ def train_classifier(
         images: uint8 of shape (N, size, size).
         labels: Integers of shape (N,), from 0.
         seed: Determines its initial weights and the order of the images.
-        min_updates: In a round. A small data set is repeated within an epoch until it has these.
+        min_updates: The least of a round; a smaller data set is repeated in each epoch.
     """
     seed_everything(seed)
     classifier = Classifier(num_classes(labels))
@@ -95,7 +95,7 @@ def train_classifier(
     x, y = scaled(np.concatenate([images] * repeats)), np.concatenate([labels] * repeats)
     updates = EPOCHS * -(-len(x) // TRAIN_BATCH_SIZE)
     accuracy, before = 0.0, -1.0
-    while accuracy < 0.95 and accuracy - before >= 0.05:  # or another round is not worth it
+    while accuracy < 0.95 and accuracy - before >= 0.05:  # a round that gains less is the last
         network.compile(
             keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(2e-3, updates)),
             "sparse_categorical_crossentropy",

@@ -39,7 +39,7 @@ _GOOD_CLASSIFIER = 0.9
 
 def evaluate_generator(generator: keras.Model, options: Options) -> None:
     """Evaluates a trained generator: a table, `evaluation.json`, and a picture beside it."""
-    import sklearn  # noqa: F401  # now, and not when all images are drawn
+    import sklearn  # noqa: F401  # if it is missing, now
 
     file = options.outdir / "test_outputs" / "evaluation.json"
     check_writable(file)

@@ -36,12 +36,8 @@ class RealImages:
         self.num_labels = 0 if labels is None else num_classes(labels)
         self.lowest = lowest
 
-    def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Draws `count` images at random, with replacement (listing 4.2.4).
-
-        Returns:
-            Their indexes: int64 of shape (count,).
-        """
+    def draw_indexes(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Draws indexes of images with replacement (listing 4.2.4): int64 of shape (count,)."""
         return rng.integers(0, len(self.images), size=count)
 
     def take(self, indexes: np.ndarray) -> list[np.ndarray]:
@@ -78,7 +74,7 @@ class LatentSampler:
 
     @classmethod
     def of(cls, generator: keras.Model) -> LatentSampler:
-        """The inputs of a generator: `[z]`, or for a CGAN `[z, labels]`."""
+        """The sampler for the inputs of a generator, `[z]` or `[z, labels]`."""
         return cls(*(tensor.shape[1] for tensor in generator.inputs))
 
     def draw(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:

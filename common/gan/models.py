@@ -82,7 +82,7 @@ def layers_of(network: keras.Model) -> Iterator[keras.Layer]:
             yield layer
 
 
-def count_outputs(network: keras.Model) -> int:
+def count_activations(network: keras.Model) -> int:
     """The number of values that all layers of a network compute for one image."""
     return sum(math.prod(layer.output.shape[1:]) for layer in layers_of(network))
 

@@ -27,8 +27,8 @@ Shape = tuple[int, ...]
 
 # The sizes that are tried first: MNIST's.
 _IMAGE_SIZE, _NUM_LABELS = 28, 10
-# Where HDF5 files have the weights of layers, apart from the states of optimizers and metrics; the
-# last one before TensorFlow 2.13.
+# The groups of HDF5 files that hold the weights of layers, and no states of optimizers or metrics.
+# The last one is from before TensorFlow 2.13.
 _GROUPS = ("model_weights", "layers", "_layer_checkpoint_dependencies")
 # Where a file has the names of the classes.
 _NAMES = "class_names"
@@ -39,7 +39,7 @@ class _Stored(NamedTuple):
 
     hdf5: bytes  # the file itself, or the HDF5 file with the weights in an archive
     suffix: str  # by which Keras recognizes the layout of the HDF5 file
-    shapes: list[Shape]  # of all weights; layers of one class are in their order
+    shapes: list[Shape]  # of all weights; those of layers of one class are in the network's order
     inputs: list[int]  # the sizes of the network's inputs; empty in a file of weights alone
     activation: str | None  # the last one of the network; None in a file of weights alone
     names: list[str]  # of the classes, if they have any
@@ -50,7 +50,7 @@ def save_generator(generator: keras.Model, path: Path) -> None:
 
     The generator in the file computes in float32, in whichever precision it was trained.
     """
-    # As `generator.save(path)`, which has HDF5 write to the disk and warns of a legacy format.
+    # not by `generator.save(path)`, where HDF5 itself writes to the disk, and Keras warns of it
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         legacy_h5_format.save_model_to_hdf5(in_float32(generator), file, include_optimizer=False)

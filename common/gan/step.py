@@ -119,7 +119,7 @@ class AlternatingStep:
     def _draw(self) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
         """Draws the random inputs of a step: indexes of real images, G's inputs for either turn."""
         return (
-            self.real.draw(self.rng, self.batch_size),
+            self.real.draw_indexes(self.rng, self.batch_size),
             self.latent.draw(self.rng, self.batch_size),
             self.latent.draw(self.rng, self.batch_size),
         )

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Run:
 
 def environment() -> dict[str, Any]:
     """What the numbers of a run depend on, apart from its flags and its data."""
-    versions = {package: version(package) for package in _PACKAGES}
+    versions = {package: import_module(package).__version__ for package in _PACKAGES}
     return {
         "versions": {"python": platform.python_version()} | versions,
         "device": device_name(),

@@ -44,7 +44,7 @@ def export_generator(generator: keras.Model, path: Path, overwrite: bool = False
 def _convert(generator: keras.Model, path: Path) -> None:
     """Has Keras write a generator in another format, and adds the names of its classes."""
     if kind_of(path) == ".onnx":
-        import tf2onnx  # noqa: F401  # Keras needs it, and few others
+        import tf2onnx  # noqa: F401  # if it is missing, one line says so
     model, names = in_float32(generator, plain=True), class_names(generator)
     # Keras exports only models that have been called
     model([keras.ops.zeros((1, *x.shape[1:])) for x in model.inputs])
@@ -61,7 +61,7 @@ def _convert(generator: keras.Model, path: Path) -> None:
                 kind = "onnx" if kind_of(path) else "tf_saved_model"
                 # before Keras 3.12 it prints in spite of `verbose`
                 with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-                    warnings.simplefilter("ignore")  # of what Keras itself does
+                    warnings.simplefilter("ignore")  # about code of Keras
                     model.export(made, format=kind, verbose=False)
             if names:
                 _add_names(made, json.dumps(names))

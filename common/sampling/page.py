@@ -60,7 +60,7 @@ def page_of(generator: keras.Model, names: Sequence[str] = ()) -> bytes:
 
 
 @dataclasses.dataclass
-class _Step:
+class _Operation:
     """One operation of the page."""
 
     operation: str  # its name in generator.js
@@ -78,17 +78,17 @@ _PASSING = (layers.Reshape, layers.Flatten, layers.Dropout)  # they leave the va
 _KNOWN = _CONVOLUTIONS + _NORMALIZATIONS + _ACTIVATION_LAYERS + _PASSING
 _FUNCTIONS = {
     keras.activations.linear: [],
-    keras.activations.relu: [_Step("relu", {"slope": 0})],
-    keras.activations.leaky_relu: [_Step("relu", {"slope": 0.2})],
-    keras.activations.sigmoid: [_Step("sigmoid")],
-    keras.activations.tanh: [_Step("tanh")],
+    keras.activations.relu: [_Operation("relu", {"slope": 0})],
+    keras.activations.leaky_relu: [_Operation("relu", {"slope": 0.2})],
+    keras.activations.sigmoid: [_Operation("sigmoid")],
+    keras.activations.tanh: [_Operation("tanh")],
 }
 
 
-def _steps_of(generator: keras.Model) -> tuple[list[keras.KerasTensor], list[_Step]]:
+def _steps_of(generator: keras.Model) -> tuple[list[keras.KerasTensor], list[_Operation]]:
     """The inputs in the order in which they are concatenated, and what follows, step by step."""
     inputs = values = list(generator.inputs)
-    steps: list[_Step] = []
+    steps: list[_Operation] = []
     for layer in generator.layers:
         kind = type(layer)
         if kind is layers.InputLayer:
@@ -132,7 +132,7 @@ def _expect(layer: keras.Layer, **settings: Any) -> None:
             raise _refused(layer, f"{name} {found} found, {expected} expected")
 
 
-def _convolution(layer: keras.Layer) -> _Step:
+def _convolution(layer: keras.Layer) -> _Operation:
     """A transposed convolution, with Keras's rule for the padding "same"; or a Dense layer."""
     if isinstance(layer, layers.Dense):  # a convolution of single pixels, as many as there are
         pixels = [math.prod(layer.input.shape[1:-1]), 1]
@@ -148,10 +148,10 @@ def _convolution(layer: keras.Layer) -> _Step:
         padding = [n // 2 if layer.padding == "same" else 0 for n in surplus]
     settings = {**sizes, "kernel": kernel.shape[:2], "strides": strides, "padding": padding}
     bias = layer.bias.numpy() if layer.use_bias else np.zeros(kernel.shape[-1])
-    return _Step("convolve", settings, [kernel.astype(np.float64), bias])
+    return _Operation("convolve", settings, [kernel.astype(np.float64), bias])
 
 
-def _append_normalization(layer: keras.Layer, steps: list[_Step]) -> None:
+def _append_normalization(layer: keras.Layer, steps: list[_Operation]) -> None:
     """Folds the moving statistics into the convolution before; where it cannot, appends them."""
     _expect(layer, axis=-1 if layer.axis == -1 else len(layer.input.shape) - 1)
     scale = 1 / np.sqrt(layer.moving_variance.numpy().astype(np.float64) + layer.epsilon)
@@ -166,16 +166,16 @@ def _append_normalization(layer: keras.Layer, steps: list[_Step]) -> None:
         scale, shift = (np.tile(x, len(bias) // len(scale)) for x in (scale, shift))
         steps[-1].weights = [kernel * scale, bias * scale + shift]
     else:
-        steps.append(_Step("scale", {"channels": len(scale)}, [scale, shift]))
+        steps.append(_Operation("scale", {"channels": len(scale)}, [scale, shift]))
 
 
-def _activation(layer: keras.Layer) -> list[_Step]:
+def _activation(layer: keras.Layer) -> list[_Operation]:
     """An activation: a function or a layer as an argument of another layer, or a layer itself."""
     function = getattr(layer, "activation", layer)
     if type(function) in (layers.ReLU, layers.LeakyReLU):
         if isinstance(function, layers.ReLU):
             _expect(function, max_value=None, threshold=0)
-        return [_Step("relu", {"slope": float(function.negative_slope)})]
+        return [_Operation("relu", {"slope": float(function.negative_slope)})]
     if function not in _FUNCTIONS:
         name = getattr(function, "__name__", type(function).__name__)
         known = ", ".join(known.__name__ for known in _FUNCTIONS)
@@ -183,7 +183,7 @@ def _activation(layer: keras.Layer) -> list[_Step]:
     return _FUNCTIONS[function]
 
 
-def _packed(steps: list[_Step]) -> bytes:
+def _packed(steps: list[_Operation]) -> bytes:
     """All weights as float16, little-endian; a convolution's with padded output channels."""
     arrays = []
     for step in steps:

@@ -97,13 +97,13 @@ def classes_of(
     called = called or numbers
     classes: list[int] = []
     for text in digits:
-        found = [text] if text in called or names else list(text)
+        found = [text] if text in called or names or not text else list(text)
         if not called.keys() >= set(found):
             expected = f"digits that {generator} draws, 0 to {num_labels - 1}"
             if names:
                 some = ", ".join([*names[:20], *["..."] * (len(names) > 20)])
                 expected = f"a class that {generator} draws: {some}"
-            raise UserError(f"argument -d/--digit: {text} given, expected {expected}")
+            raise UserError(f"argument -d/--digit: {text!r} given, expected {expected}")
         if len(found) > 1:
             print(f"there is no class {text}: it is drawn as {', '.join(found)}")
         classes += [called[name] for name in found]
@@ -135,8 +135,8 @@ def walks(
     """Walks from one z to another, or from class to class if there are several.
 
     From z to z a CGAN keeps the class: the one that is given, or each in turn. From class to class
-    each walk keeps a z of its own, and labels go on straight lines. The steps are those from one
-    end to the other, both included.
+    each walk keeps a z of its own, and labels go on straight lines. `steps` counts the images from
+    one z or class to the next, both included.
     """
     legs = max(len(classes) - 1, 1)
     columns = legs * (steps - 1) + 1  # the end of one leg is the start of the next

@@ -78,7 +78,7 @@ def multiworker_strategy(addresses: list[str], number: int, timeout: int) -> tf.
 
     It waits until all of them have arrived. The timeout, in seconds, is for this and for each step.
     """
-    # not public, and needed by several workers alone
+    # not public; imported only where there are several workers
     from tensorflow.python.eager.context import context
 
     if context()._context_handle is not None:  # TensorFlow is running already, as in a notebook
@@ -96,7 +96,7 @@ def multiworker_strategy(addresses: list[str], number: int, timeout: int) -> tf.
         cluster_register_timeout_in_ms=1000 * timeout,
         coordinated_jobs=[config.coordinated_job_list.add(name="worker", num_tasks=len(addresses))],
     )
-    # without this barrier the timeout is of connecting to the chief alone
+    # without this barrier the timeout covers only the connection to the chief
     context().coordination_service.cluster_register_with_barrier = True
     os.environ["TF_CONFIG"] = json.dumps(
         {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}

@@ -3,7 +3,8 @@
 Each of N replicas - a GPU, or all CPU cores of a machine - holds a copy of both networks and takes
 its share of every batch. Gradients are summed over all replicas before a weight changes, so that
 the copies stay equal bit for bit; TensorFlow's distribution strategies do that. All workers draw
-the same random numbers, those of the whole batch, so that N devices compute what one would.
+the same random numbers, those of the whole batch, so that N devices compute what one would, but for
+batch normalization: without --sync-batchnorm it sees only the share of its replica.
 
 Models belong to a strategy from the start: `join` comes before they are built, `DistributedStep`
 after.
@@ -133,8 +134,8 @@ class DistributedStep(CompiledStep):
         metrics = self._take_step_on(
             data, share(indexes), [share(x) for x in d_inputs], [share(x) for x in g_inputs]
         )
-        # Each replica has moved the statistics by those of its own share. Their mean is what the
-        # mean of the shares would have moved them to.
+        # Each replica has moved the statistics towards those of its share. As the update is linear,
+        # their mean is the update by the mean over the shares.
         statistics = [x for y in self._normalizations for x in (y.moving_mean, y.moving_variance)]
         # identity, because a variable's value does not say that it is on this replica's device
         values = [tf.identity(variable) for variable in statistics]

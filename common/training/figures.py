@@ -34,7 +34,6 @@ class LossCurves:
     def __init__(self, name: str, history: History, file: Path) -> None:
         self.history = history
         self.file = file
-        self._drawn = 0
         # created once; only the lines change
         self._figure = Figure(figsize=(9, 6.4), dpi=DPI)
         FigureCanvasAgg(self._figure)
@@ -60,10 +59,7 @@ class LossCurves:
         losses.legend(ncols=2, **above)
 
     def draw(self) -> None:
-        """Draws the curves, unless there are no new steps."""
-        if len(self.history) == self._drawn:
-            return
-        self._drawn = len(self.history)
+        """Draws the curves of a history that is not empty."""
         history, top = columns(self.history), 0.0
         for name, (raw, smooth) in self._lines.items():
             is_loss = name.endswith("_loss")
@@ -74,7 +70,7 @@ class LossCurves:
                 top = max(top, smooth.get_ydata().max())
         # single steps may be far above, and would flatten everything else
         self._axes[0].set_ylim(0, max(1.25 * top, 1e-3))
-        self._axes[1].set_xlim(0, max(1, self._drawn - 1))
+        self._axes[1].set_xlim(0, max(1, len(self.history) - 1))
         png = io.BytesIO()
         self._figure.savefig(png, format="png", dpi=DPI)
         write_file(self.file, png.getvalue())

@@ -12,7 +12,7 @@ from common.gan.step import METRICS
 from common.runs.history import History, StepRecord, from_array, means
 from common.training.callbacks.base import StepCallback
 
-# Seconds. A signal that comes meanwhile is answered after that.
+# Seconds that one call of the step takes at most: signals are answered between two calls.
 LONGEST_EXECUTION = 0.5
 
 
@@ -85,7 +85,7 @@ def _until_read(readers: list[StepCallback], taken: int, most: int) -> int:
 
 
 def _checked(record: StepRecord, number: int) -> StepRecord:
-    """The record of a step, before any callback writes something, unless a metric is NaN."""
+    """Returns the record of a step; before any callback writes, it raises if a metric is NaN."""
     for name, value in _logs(record).items():
         if not math.isfinite(value):
             raise diverged(f"{name} is {value} in step {number}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from common.data.dataset import load_dataset
-from common.device import prepare_device, print_faster_flags, seed_everything
+from common.device import check_device, print_faster_flags, seed_everything
 from common.errors import UserError
 from common.evaluation.classifier import ships_for
 from common.options import FLAGS, Options, argument, fixed, restored_flags
@@ -28,10 +28,10 @@ def start_run(
     """Prepares a training. In this context no other process can write to its folder.
 
     With `options.resume` the run in the folder is resumed, and flags that were not given are those
-    that it was started with. A GAN without labels does not need those of a data set, either.
+    that it was started with. With `needs_labels`, data without labels is refused.
     """
     with folder.locked() if workers.is_chief else nullcontext():
-        expected = ""  # of a new run any data
+        expected = ""  # a new run may have any data
         if workers.is_chief:
             options, expected = _begun(folder, options)
         message = {"flags": options.of_the_run(), "resume": options.resume}
@@ -53,7 +53,7 @@ def start_run(
         if options.evaluate_interval is None:
             interval = EVALUATE_INTERVAL if data.has_test and ships_for(data.sha256) else 0
             options = dataclasses.replace(options, evaluate_interval=interval)
-        prepare_device(options.precision, options.xla, options.batch_size)
+        check_device(options.precision, options.xla, options.batch_size)
         if not options.resume and not options.given.keys() & {"engine", "precision", "strategy"}:
             print_faster_flags()
         yield Run(folder, options, workers, data, seed_everything(options.seed))

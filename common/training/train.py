@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.evaluation.evaluate import make_evaluator
 from common.files import packed, unpacked
 from common.gan.batches import LatentSampler, RealImages
-from common.gan.models import count_outputs, lowest_pixel, set_precision
+from common.gan.models import count_activations, lowest_pixel, set_precision
 from common.gan.step import AlternatingStep, Models
 from common.images import resolve_show, show_picture
 from common.options import Options
@@ -92,8 +92,8 @@ def make_step(
     models: Models, real: RealImages, rng: np.random.Generator, options: Options
 ) -> AlternatingStep:
     """Makes the alternating step, with the precision, engine, strategy and batch size given."""
-    # the outputs of all layers, D's of twice as many images: measured was 0.9 of that
-    of_an_image = 4 * (count_outputs(models[0]) + 2 * count_outputs(models[1]))
+    # what all layers put out, in float32, D's for real and fake images; measured was 0.9 of that
+    of_an_image = 4 * (count_activations(models[0]) + 2 * count_activations(models[1]))
     memory = cpu_memory()
     if options.strategy == "none" and memory and options.batch_size * of_an_image > memory:
         raise UserError(

@@ -18,8 +18,8 @@ INTERVAL, LOSS_INTERVAL = 500, 100
 # Until then a healthy run looks like a failing one: D's loss starts near 0 (the CGAN's mean over
 # the first 500 steps is about 0.1), and a new generator draws 16 times the same grey.
 GRACE = 1500
-# D's mean loss over a window of steps, after GRACE: 0.40 and more in healthy runs. In one that fell
-# apart it was 0.3 some 400 steps after the turn, then 0.07 to 0.24 while G escaped now and then.
+# D's mean loss over a window of steps, after GRACE: 0.40 and more in healthy runs. In one that D
+# won it fell to 0.3 within 400 steps, and then was 0.07 to 0.24.
 WINDOW = 200
 LOWEST_LOSS = 0.3
 # From `sample_distance`: 0.2 to 0.4 in healthy runs, as between MNIST's digits of a class; 0.003 in
