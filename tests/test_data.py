@@ -110,7 +110,7 @@ def test_idx_files_under_all_names(tmp_path, small_data, name):
     assert_same(load_data(tmp_path, "test"), test)
     # a file stands for its folder, whatever else is there
     if "/" not in name:
-        write(tmp_path / "damaged.gz", b"\x1f\x8b")
+        write(tmp_path / "damaged", b"\x1f\x8bdamaged")
         assert_same(load_data(tmp_path / name), small_data)
 
 
