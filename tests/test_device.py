@@ -82,7 +82,11 @@ def test_the_users_keras_configuration_does_not_matter(tmp_path):
     [
         pytest.param({"HOME": "/proc/nowhere"}, id="no home folder"),
         # as a notebook has it, where the program's environment lacks the package
-        pytest.param({"MPLBACKEND": "module://nowhere.backend"}, id="a notebook's backend"),
+        pytest.param(
+            {"MPLBACKEND": "module://nowhere.backend"},
+            id="a notebook's backend",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_environments_in_which_it_draws(environment, tmp_path):

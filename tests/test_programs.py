@@ -143,8 +143,11 @@ def test_a_run_on_mnist_stays_below_1500_megabytes(again):
     ("package", "flags"),
     [
         ("scikit-learn", ["-g", ROOT / "pretrained" / "dcgan_mnist.h5", "--evaluate"]),
-        ("tf2onnx", ["-g", ROOT / "pretrained" / "dcgan_mnist.h5", "--export=g.onnx"]),
-        ("tensorboard", ["--train-steps=2", "--tensorboard"]),
+        pytest.param(
+            *("tf2onnx", ["-g", ROOT / "pretrained" / "dcgan_mnist.h5", "--export=g.onnx"]),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("tensorboard", ["--train-steps=2", "--tensorboard"], marks=pytest.mark.slow),
     ],
 )
 def test_a_missing_package_is_named_where_it_is_needed(tmp_path, bare, package, flags):

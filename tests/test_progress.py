@@ -163,6 +163,7 @@ def test_what_fits_on_the_line(width, metrics):
     assert re.fullmatch(f"cgan_mnist ━*[╸╺]?━* *19999/40000 ?{metrics}", line)
 
 
+@pytest.mark.slow
 def test_lines_above_the_bar_where_asked_for(data, tmp_path):
     _, screen = on_a_terminal(tmp_path, flags(data, "--log-interval=20"))
     lines = [LINE.fullmatch(line) for line in screen]
